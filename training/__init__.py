@@ -1,0 +1,1 @@
+"""From a data set to an artifact that the worker can stream."""

@@ -1,0 +1,1 @@
+"""cellstream's worker: recurrent models on live Kafka streams."""
