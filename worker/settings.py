@@ -1,0 +1,209 @@
+"""The settings: one frozen object, built once from flags, `CELLSTREAM_*` variables and a TOML file.
+
+Precedence is flag, variable, file, default. Every problem is reported together, and a name that does not
+exist is refused with the nearest one that does. This is the only module that reads the environment.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import socket
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from worker.errors import UsageError
+
+PREFIX = "CELLSTREAM_"
+TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
+
+# Delivery rests on these librdkafka properties; a pass-through could only break it.
+GUARDED: dict[str, str] = {
+    "bootstrap.servers": "set bootstrap_servers",
+    "group.id": "set group_id",
+    "transactional.id": "it is derived from group_id and instance_id; set instance_id",
+    "isolation.level": "the worker reads committed records only",
+    "enable.auto.commit": "offsets are committed with the outputs they belong to",
+    "enable.auto.offset.store": "offsets are committed with the outputs they belong to",
+    "auto.offset.reset": "set start_from, or on_lost_offsets",
+    "enable.idempotence": "set delivery",
+    "acks": "set delivery",
+    "max.in.flight": "set delivery",
+    "max.in.flight.requests.per.connection": "set delivery",
+    "check.crcs": "the worker always checks",
+    "enable.partition.eof": "the worker does not use it",
+    "delivery.report.only.error": "the worker depends on it",
+    "enable.gapless.guarantee": "set delivery",
+    "test.mock.num.brokers": "use `cellstream demo`, or the embedded broker of worker.embedded",
+}
+
+
+class Settings(BaseModel):
+    """What a worker, or a command beside it, was told. Field names are a contract with scripts outside."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    bootstrap_servers: str = Field("localhost:9092", min_length=1, description="Kafka brokers, HOST:PORT[,HOST:PORT]")
+    group_id: str = Field("cellstream", min_length=1, max_length=200, description="consumer group of all workers")
+    instance_id: str = Field(
+        default_factory=socket.gethostname,
+        min_length=1,
+        max_length=200,
+        description="stable name of this worker, unique in the group; its transactional.id comes from it [host name]",
+    )
+    input_topic: Annotated[str, TOPIC] = Field("samples", description="topic of samples")
+    output_topic: Annotated[str, TOPIC] = Field("probabilities", description="topic of probability events")
+    dead_letter_topic: Annotated[str, TOPIC] = Field("samples.dlq", description="topic of refused records")
+    artifact: Path | None = Field(None, description="directory of the trained artifact")
+    checkpoints: str = Field("checkpoints", min_length=1, description="directory or fsspec URL of the state checkpoints")
+    checkpoint_interval_s: float = Field(30.0, gt=0, description="seconds between checkpoints of one partition")
+    checkpoint_interval_records: int | None = Field(
+        None, ge=1, description="also checkpoint a partition after this many records [only by time]"
+    )
+    checkpoints_kept: int = Field(3, ge=2, description="checkpoints kept for each partition, at least 2")
+    delivery: Literal["exactly_once", "at_least_once"] = Field("exactly_once", description="delivery guarantee")
+    commit_interval_ms: int = Field(100, ge=1, le=1000, description="milliseconds between commits")
+    input_codec: Literal["json", "float32"] = Field("json", description="codec of sample values")
+    output_codec: Literal["json"] = Field("json", description="codec of probability values")
+    stream_id_from: str = Field(
+        "key", pattern=r"^(key|header:.+|field:.+)$", description="where the stream ID is: key, header:NAME or field:NAME"
+    )
+    sequence_length: int | None = Field(None, ge=1, description="end every sequence after this many samples [markers]")
+    idle_timeout_s: float | None = Field(
+        None, gt=0, description="end a sequence after this much silence in record time [never]"
+    )
+    closing_events: bool = Field(False, description="publish an event when a sequence ends")
+    max_bad_ratio: float = Field(
+        1.0, ge=0, le=1, description="stop when a larger share of the last records is bad; 1 = never"
+    )
+    max_streams_per_partition: int = Field(
+        1_000_000, ge=1, description="live streams a partition may have; the least recently used goes first"
+    )
+    max_record_bytes: int = Field(1_048_576, ge=1, description="larger sample values are dead letters")
+    max_samples_per_record: int = Field(10_000, ge=1, description="longer chunks are dead letters")
+    start_from: Literal["earliest", "latest"] = Field("earliest", description="where a new group starts")
+    on_lost_state: Literal["refuse", "rebuild", "fresh"] = Field(
+        "refuse", description="no usable checkpoint: refuse, rebuild (replay what the log has) or fresh (empty state)"
+    )
+    on_lost_offsets: Literal["refuse", "checkpoint", "earliest", "latest"] = Field(
+        "refuse", description="committed offsets vanished: refuse, or go on at the checkpoint, earliest or latest"
+    )
+    on_model_change: Literal["refuse", "rebuild", "fresh"] = Field(
+        "refuse", description="checkpoint of another model: refuse, rebuild (replay through this one) or fresh"
+    )
+    poll_records: int = Field(10_000, ge=1, le=100_000, description="most records handled at once")
+    metrics_host: str = Field("127.0.0.1", description="interface of /metrics, /live and /ready")
+    metrics_port: int = Field(9108, ge=0, le=65535, description="port of /metrics, /live and /ready; 0 = any free one")
+    log_format: Literal["auto", "json", "console"] = Field("auto", description="json, or console for people")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe event logged")
+    kafka: dict[str, str] = Field(default_factory=dict, description="librdkafka property, NAME=VALUE; may be repeated")
+
+    @field_validator("kafka", mode="before")
+    @classmethod
+    def _guard_properties(cls, properties: Any) -> Any:
+        if not isinstance(properties, Mapping):
+            raise ValueError("expected a table of librdkafka properties")
+        named = {str(name).replace("_", "."): _text(value) for name, value in properties.items()}
+        guarded = [f"kafka.{name} is not yours to set: {GUARDED[name]}" for name in named if name in GUARDED]
+        if guarded:
+            raise ValueError("; ".join(guarded))
+        return named
+
+    @model_validator(mode="after")
+    def _topics_differ(self) -> Settings:
+        if len({self.input_topic, self.output_topic, self.dead_letter_topic}) < 3:
+            raise ValueError("input_topic, output_topic and dead_letter_topic must be three different topics")
+        return self
+
+    def kafka_conf(self) -> dict[str, str]:
+        """The properties that every client of this process starts from."""
+        return {"bootstrap.servers": self.bootstrap_servers, **self.kafka}
+
+    @property
+    def transactional_id(self) -> str:
+        """Stable and unique for each worker of the group (RELIABILITY rule 8)."""
+        return f"{self.group_id}-{self.instance_id}"
+
+
+def load_settings(flags: Mapping[str, Any], env: Mapping[str, str], config: Path | None) -> Settings:
+    """Merge the three sources and validate them.
+
+    Args:
+        flags: field name -> value, only those that were given.
+        env: the process environment; names that start with `CELLSTREAM_` are ours.
+        config: a TOML file, or None.
+
+    Raises:
+        UsageError: names every unknown name and every bad value, each with its source and remedy.
+    """
+    problems: list[str] = []
+    sources = {"file": _from_file(config, problems), "variable": _from_env(env), "flag": dict(flags)}
+    merged: dict[str, Any] = {}
+    origin: dict[str, str] = {}
+    for source, values in sources.items():
+        for name, value in values.items():
+            if name not in Settings.model_fields:
+                problems.append(f"{_spell(name, source)}: no such setting{_nearest(name, source)}")
+            elif name == "kafka" and isinstance(value, Mapping):
+                properties = {str(key).replace("_", "."): text for key, text in value.items()}
+                merged["kafka"] = {**merged.get("kafka", {}), **properties}
+                origin[name] = source
+            else:
+                merged[name], origin[name] = value, source
+    try:
+        settings = Settings.model_validate(merged)
+    except ValidationError as fault:
+        for detail in fault.errors():
+            name = str(detail["loc"][0]) if detail["loc"] else ""
+            received = f", received {detail['input']!r}" if name and name != "kafka" else ""
+            message = detail["msg"].removeprefix("Value error, ")
+            problems.append(f"{_spell(name, origin.get(name, 'flag'))}: {message}{received}" if name else message)
+        raise UsageError("\n".join(problems)) from None
+    if problems:
+        raise UsageError("\n".join(problems))
+    return settings
+
+
+def _from_file(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as fault:
+        problems.append(f"--config {path}: {fault}")
+        return {}
+
+
+def _from_env(env: Mapping[str, str]) -> dict[str, Any]:
+    """`CELLSTREAM_KAFKA__A_B` becomes the property `a.b`; the rest are field names in upper case."""
+    values: dict[str, Any] = {}
+    for variable, value in env.items():
+        name = variable.removeprefix(PREFIX).lower()
+        if not variable.startswith(PREFIX) or name in ("config", "kafka_image"):
+            continue  # read by --config itself, and by the tests
+        if name.startswith("kafka__"):
+            values.setdefault("kafka", {})[name.removeprefix("kafka__").replace("_", ".")] = value
+        else:
+            values[name] = value
+    return values
+
+
+def _spell(name: str, source: str) -> str:
+    """A setting's name as its source writes it."""
+    if source == "variable":
+        return PREFIX + name.upper()
+    return name if source == "file" else "--" + name.replace("_", "-")
+
+
+def _nearest(name: str, source: str) -> str:
+    close = difflib.get_close_matches(re.sub(r"[.\-]", "_", name), Settings.model_fields, n=1)
+    return f"; did you mean {_spell(close[0], source)}?" if close else ""
+
+
+def _text(value: Any) -> str:
+    """TOML booleans and numbers as librdkafka writes them."""
+    return str(value).lower() if isinstance(value, bool) else str(value)
