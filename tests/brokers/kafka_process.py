@@ -1,0 +1,197 @@
+"""One Apache Kafka broker as a local JVM: KRaft, broker and controller in one, on a log directory of its own."""
+
+from __future__ import annotations
+
+import base64
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from tests.brokers.process import Process
+
+# What a lone node needs, and time-outs short enough for a test to see a dead or silent client noticed.
+SETTINGS: Mapping[str, str] = {
+    "process.roles": "broker,controller",
+    "node.id": "1",
+    "controller.listener.names": "CONTROLLER",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "offsets.topic.replication.factor": "1",
+    "offsets.topic.num.partitions": "5",
+    "transaction.state.log.replication.factor": "1",
+    "transaction.state.log.min.isr": "1",
+    "transaction.state.log.num.partitions": "5",
+    "share.coordinator.state.topic.replication.factor": "1",
+    "share.coordinator.state.topic.min.isr": "1",
+    "default.replication.factor": "1",
+    "min.insync.replicas": "1",
+    "auto.create.topics.enable": "false",
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": "1000",
+    "group.consumer.min.session.timeout.ms": "6000",
+    "group.consumer.session.timeout.ms": "6000",
+    "group.consumer.min.heartbeat.interval.ms": "1000",
+    "group.consumer.heartbeat.interval.ms": "1000",
+    "transaction.abort.timed.out.transaction.cleanup.interval.ms": "1000",
+    "log.retention.check.interval.ms": "1000",
+    "log.initial.task.delay.ms": "500",
+}
+
+
+class KafkaProcess:
+    """A broker that a test may stop, kill, freeze and bring back on its log.
+
+    Args:
+        jars: directory of Kafka's jars.
+        directory: empty or a former broker's; holds the log, the settings and `kafka.log`.
+        settings: added to `SETTINGS`.
+        heap_mb: limit of the JVM's heap.
+    """
+
+    def __init__(
+        self, jars: Path, directory: Path, settings: Mapping[str, str] | None = None, heap_mb: int = 1024
+    ) -> None:
+        self.directory = directory
+        self._jars = jars
+        self._heap_mb = heap_mb
+        self._extra = dict(settings or {})
+        self._process: Process | None = None
+        self._port, self._controller_port = free_ports(2)
+
+    @property
+    def bootstrap_servers(self) -> str:
+        """Stays the same over restarts."""
+        return f"127.0.0.1:{self._port}"
+
+    @property
+    def process(self) -> Process:
+        """The JVM that runs now."""
+        assert self._process is not None, "the broker is not running"
+        return self._process
+
+    def start(self, timeout_s: float = 60.0) -> None:
+        """Format the log directory if it is new, start the JVM and wait until it serves metadata.
+
+        Raises:
+            RuntimeError: it ended or did not answer in time; the message ends with its log.
+        """
+        self.directory.mkdir(parents=True, exist_ok=True)
+        properties = self.directory / "server.properties"
+        properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
+        if not (self.directory / "logs").exists():
+            self._tool("format", "-t", _cluster_id(), "-c", str(properties))
+        arguments = [f"-Xmx{self._heap_mb}m", "-Xms128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
+        command = [*self._java(), *arguments, "kafka.Kafka", str(properties)]
+        self._process = Process(command, self.directory / "kafka.log")
+        self._wait_until_ready(time.monotonic() + timeout_s)
+
+    def stop(self) -> None:
+        """End the broker in order; by force if it takes longer than a few seconds."""
+        if self._process is not None:
+            self._process.stop(timeout_s=10)
+            self._process = None
+
+    def kill(self) -> None:
+        """`kill -9`: the log stays as the crash left it."""
+        self.process.kill()
+        self._process = None
+
+    def restart(self) -> None:
+        """Start again on the log of the broker that was stopped or killed."""
+        assert self._process is None, "stop or kill the broker first"
+        self.start()
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay open, nothing is answered."""
+        self.process.freeze()
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        self.process.thaw()
+
+    def __enter__(self) -> KafkaProcess:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, fault: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _properties(self) -> dict[str, str]:
+        return {
+            **SETTINGS,
+            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
+            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://127.0.0.1:{self._controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "log.dirs": str(self.directory / "logs"),
+            **self._extra,
+        }
+
+    def _java(self) -> list[str]:
+        java = shutil.which("java")
+        assert java is not None, "no java on the path"
+        return [java, "-cp", f"{self._jars}/*"]
+
+    def _tool(self, *arguments: str) -> str:
+        # One slow core for a second: the tool ends before a compiler or a parallel collector would pay.
+        command = [*self._java(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "kafka.tools.StorageTool", *arguments]
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        if answer.returncode != 0:
+            raise RuntimeError(f"kafka-storage {arguments[0]} failed:\n{(answer.stdout + answer.stderr)[-2000:]}")
+        return answer.stdout
+
+    def _wait_until_ready(self, deadline: float) -> None:
+        try:
+            wait_for_metadata(self.bootstrap_servers, deadline, gone=lambda: self.process.returncode is not None)
+        except TimeoutError:
+            tail = self.process.tail()
+            self.process.kill()
+            self._process = None
+            raise RuntimeError(f"the Kafka broker in {self.directory} did not come up:\n{tail}") from None
+
+
+def wait_for_metadata(bootstrap_servers: str, deadline: float, gone: Callable[[], bool] = lambda: False) -> None:
+    """Return when the cluster's metadata names a broker: a listener that accepts is not enough.
+
+    Args:
+        bootstrap_servers: of the cluster.
+        deadline: in `time.monotonic()` seconds.
+        gone: says that waiting is in vain.
+
+    Raises:
+        TimeoutError: the deadline has passed, or the broker is gone.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "reconnect.backoff.max.ms": 200})
+    while True:
+        try:
+            if admin.list_topics(timeout=1).brokers:
+                return
+        except KafkaException:
+            pass  # not listening yet
+        if gone() or time.monotonic() > deadline:
+            raise TimeoutError(f"no Kafka broker answers at {bootstrap_servers}")
+
+
+def _cluster_id() -> str:
+    """A random UUID in Kafka's spelling: 22 characters of URL-safe base64."""
+    return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct ports on loopback that nobody listened on a moment ago."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [int(one.getsockname()[1]) for one in sockets]
+    finally:
+        for one in sockets:
+            one.close()

@@ -1,0 +1,3 @@
+"""What all tests share: the brokers."""
+
+pytest_plugins = ["tests.brokers.fixtures"]

@@ -1,0 +1,159 @@
+"""`cellstream topics`: create or verify the topics of a deployment."""
+
+from __future__ import annotations
+
+import json
+import time
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from worker.admin import BROKER_DEFAULT, Cluster, Topic
+from worker.errors import FatalFault, Refused
+from worker.options import with_settings
+from worker.settings import Settings
+from worker.topics import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
+
+_VISIBLE_WITHIN_S = 10.0
+_COLOURS = {"created": "green", "exists": "green", "differs": "yellow", "missing": "yellow", "unsafe": "red"}
+
+
+@with_settings("bootstrap_servers", "input_topic", "output_topic", "dead_letter_topic")
+def topics(
+    settings: Settings,
+    *,
+    partitions: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help=f"Partitions of each topic: of a new one {PARTITIONS}, if not given.", show_default=False
+        ),
+    ] = None,
+    replication_factor: Annotated[
+        int | None,
+        typer.Option(min=1, help="Copies of each partition: the cluster's default, if not given.", show_default=False),
+    ] = None,
+    retention_hours: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Least retention: of a new topic a week, if not given.", show_default=False),
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Verify only; create nothing.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Create the topics that are missing, and verify those that are there.
+
+    The input topic is the changelog of all state, so it must not be compacted nor forget within the hour: such
+    a topic is refused (exit 3). One that differs from the flags given, or is missing under --check, is a failure
+    (exit 1). An existing topic is never altered: the report says how to.
+
+    Example: `cellstream topics --partitions 8 --replication-factor 3 --retention-hours 72`
+    """
+    names = {
+        "input": settings.input_topic,
+        "output": settings.output_topic,
+        "dead letters": settings.dead_letter_topic,
+    }
+    wanted = [Wanted(role, name, partitions, replication_factor, retention_hours) for role, name in names.items()]
+    cluster = Cluster(settings.kafka_conf())
+    findings = ensure_topics(cluster, wanted, create=not check)
+    if as_json:
+        report = {"cluster_id": cluster.cluster_id(), "topics": [_as_json(finding) for finding in findings]}
+        typer.echo(json.dumps(report, indent=2))
+    else:
+        Console(highlight=False).print(_table(findings))
+    _raise_problems(findings)
+
+
+def ensure_topics(cluster: Cluster, wanted: list[Wanted], *, create: bool) -> list[Finding]:
+    """Create what is missing, if asked to, and judge every topic.
+
+    Args:
+        cluster: to look at and to create on.
+        wanted: the topics of a deployment.
+        create: False leaves missing topics missing.
+
+    Returns:
+        One finding per wanted topic, in their order.
+
+    Raises:
+        FatalFault: the cluster does not answer or refuses.
+    """
+    before = cluster.topics([one.name for one in wanted])
+    missing = [one for one in wanted if one.name not in before] if create else []
+    for one in missing:
+        factor = BROKER_DEFAULT if one.replication_factor is None else one.replication_factor
+        cluster.create(one.name, one.partitions or PARTITIONS, factor, one.settings())
+    after = before | (_await_topics(cluster, [one.name for one in missing]) if missing else {})
+    return [_find(one, after.get(one.name), created=one in missing) for one in wanted]
+
+
+def _await_topics(cluster: Cluster, names: list[str]) -> dict[str, Topic]:
+    """A topic is created at the controller first; the brokers hear of it a moment later."""
+    deadline = time.monotonic() + _VISIBLE_WITHIN_S
+    while len(found := cluster.topics(names)) < len(names):
+        if time.monotonic() > deadline:
+            absent = ", ".join(name for name in names if name not in found)
+            raise FatalFault(f"created, but not visible after {_VISIBLE_WITHIN_S:g} s: {absent}; try again")
+        time.sleep(0.1)
+    return found
+
+
+def _find(wanted: Wanted, topic: Topic | None, *, created: bool) -> Finding:
+    if topic is None:
+        return Finding(wanted, "missing")
+    problems = judge(wanted, topic.partitions, topic.replication_factor, topic.settings)
+    word = status(problems, created)
+    return Finding(wanted, word, topic.topic_id, topic.partitions, topic.replication_factor, topic.settings, problems)
+
+
+def _raise_problems(findings: list[Finding]) -> None:
+    lines = [
+        f"{finding.wanted.name}: {problem.what}\n  -> {problem.remedy}"
+        for finding in findings
+        for problem in finding.problems
+    ]
+    lines += [
+        f"{one.wanted.name}: does not exist\n  -> run this without --check"
+        for one in findings
+        if one.status == "missing"
+    ]
+    if any(finding.status == "unsafe" for finding in findings):
+        raise Refused("the input topic could lose state:\n" + "\n".join(lines))
+    if lines:
+        raise FatalFault("the topics are not as asked:\n" + "\n".join(lines))
+
+
+def _table(findings: list[Finding]) -> Table:
+    table = Table("topic", "for", "status", "partitions", "copies", "cleanup", "retention")
+    for finding in findings:
+        colour = _COLOURS[finding.status]
+        row = [finding.wanted.name, finding.wanted.role, f"[{colour}]{finding.status}[/]"]
+        if finding.status != "missing":
+            row += [str(finding.partitions), str(finding.replication_factor)]
+            row += [finding.settings.get("cleanup.policy", "-"), _duration(finding.settings.get("retention.ms"))]
+        table.add_row(*row)
+    return table
+
+
+def _duration(milliseconds: str | None) -> str:
+    if milliseconds is None:
+        return "-"
+    hours = int(milliseconds) / HOUR_MS
+    if hours < 0:
+        return "for ever"
+    return f"{hours / 24:.3g} d" if hours >= 48 else f"{hours:.3g} h"
+
+
+def _as_json(finding: Finding) -> dict[str, Any]:
+    return {
+        "topic": finding.wanted.name,
+        "role": finding.wanted.role,
+        "status": finding.status,
+        "topic_id": finding.topic_id,
+        "partitions": finding.partitions,
+        "replication_factor": finding.replication_factor,
+        "cleanup_policy": finding.settings.get("cleanup.policy"),
+        "retention_ms": int(finding.settings["retention.ms"]) if "retention.ms" in finding.settings else None,
+        "problems": [{"unsafe": one.unsafe, "what": one.what, "remedy": one.remedy} for one in finding.problems],
+    }
