@@ -7,6 +7,7 @@ import time
 from typing import Annotated, Any
 
 import typer
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -125,7 +126,10 @@ def _raise_problems(findings: list[Finding]) -> None:
 
 
 def _table(findings: list[Finding]) -> Table:
-    table = Table("topic", "for", "status", "partitions", "copies", "cleanup", "retention")
+    table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
+    table.add_column("topic", overflow="fold")  # a name that is cut cannot be copied
+    for heading in ("for", "status", "partitions", "copies", "cleanup", "retention"):
+        table.add_column(heading, no_wrap=True)
     for finding in findings:
         colour = _COLOURS[finding.status]
         row = [finding.wanted.name, finding.wanted.role, f"[{colour}]{finding.status}[/]"]

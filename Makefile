@@ -1,0 +1,61 @@
+# What a person and a CI service type. `make` alone says what there is.
+# Every target makes the virtual environment it needs, from hash-pinned requirements; a second run starts at once.
+
+PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
+	$$name -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && echo $$name && break; done)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+UV ?= uv
+LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
+
+.DEFAULT_GOAL := help
+.PHONY: help venv demo test check format bench lock clean
+
+help:  ## say what there is
+	@echo "cellstream: make TARGET [PYTHON=python3.12]"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+
+venv: $(VENV)/demo.stamp  ## the virtual environment, with what the worker, training and the demo need
+
+demo: $(VENV)/demo.stamp  ## train a model and stream real recordings through it, on the embedded broker
+	@$(BIN)/cellstream demo $(ARGS)
+
+test: $(VENV)/test.stamp  ## all tests, on a real Apache Kafka too; says which broker it took (ARGS: pytest's)
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/test.stamp  ## format, lint and types
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool can
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+bench: $(VENV)/test.stamp  ## samples/s and CPU per sample, beside the plain loop and the batch-of-one loop
+	@$(BIN)/cellstream bench $(ARGS)
+
+lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
+	$(LOCK) --output-file requirements/worker.txt pyproject.toml
+	$(LOCK) --extra training --output-file requirements/demo.txt pyproject.toml
+	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
+
+clean:  ## remove what the targets made: environment, fetched jars, caches
+	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+
+# test.txt holds all of demo.txt, so the environment only ever grows from the one to the other.
+$(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: requirements/%.txt pyproject.toml | $(VENV)/python.stamp
+	@echo "installing requirements/$*.txt into $(VENV); the first time takes some minutes"
+	@$(INSTALL) --require-hashes --requirement $<
+	@$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/python.stamp:
+	@test -n "$(PYTHON)" || { echo "cellstream needs Python 3.11, 3.12 or 3.13, and none is on the path; install one, or name" \
+		"one: make PYTHON=/path/to/python3.12"; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || { \
+		echo "cellstream needs Python 3.11, 3.12 or 3.13, and $(PYTHON) is none of them; name another:" \
+		"make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
