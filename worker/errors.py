@@ -10,6 +10,7 @@
         ├── ArtifactRefused an artifact is damaged, unsafe, or not the one that was promised
         ├── StateRefused    a partition's state, its offsets and its log do not fit together
         └── CheckpointDamaged  one checkpoint file is not what was written; an older one may do
+            └── CheckpointOfOtherModel  a sound file, but its states are laid out for another model
 
 A programming mistake is an `AssertionError` and stands outside the tree.
 """
@@ -70,3 +71,7 @@ class StateRefused(Refused):
 
 class CheckpointDamaged(Refused):
     """A checkpoint file is truncated, altered, too large, or of another format version."""
+
+
+class CheckpointOfOtherModel(CheckpointDamaged):
+    """A sound checkpoint whose states do not have the layout of this artifact: a matter of `on_model_change`."""

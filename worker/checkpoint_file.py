@@ -1,0 +1,142 @@
+"""A snapshot of a partition's state, and the HDF5 file it is written as; `checkpoint_reader` reads it back.
+
+The file has:
+    attributes      format_version, topic, topic_id, partition, next_offset, leader_epoch, artifact_digest,
+                    created_ms, stream_time
+    ids/blob        (bytes,) uint8: all stream IDs, one after the other
+    ids/offsets     (n + 1,) int64: where each begins and ends in the blob
+    states/0, ...   (n, *slot.shape) float32, one per slot of the state layout; attributes layer and name
+    timesteps, starts, start_samples, times, offsets   (n,) int64
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from math import prod
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from worker.checkpoint_io import UnfailingFile
+from worker.errors import StateRefused
+
+if TYPE_CHECKING:
+    from worker.artifact import StateSlot
+
+FORMAT_VERSION = 1
+# Rows copied at a time: bounds the memory beside the file, and how long another thread waits for the GIL.
+ROWS = 8_192
+IDS = 4_096
+
+NUMBERS = ("partition", "next_offset", "leader_epoch", "created_ms", "stream_time")
+TEXTS = ("topic", "topic_id", "artifact_digest")
+COLUMNS = ("timesteps", "starts", "start_samples", "times", "offsets")
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """All the memory of one partition after the records below `next_offset`.
+
+    Attributes:
+        topic: input topic.
+        topic_id: the broker's ID of the topic, "" when unknown.
+        partition: input partition.
+        next_offset: last handled + 1.
+        leader_epoch: of the last handled record, -1 when unknown.
+        artifact_digest: 64 hex digits of the artifact that made the states.
+        stream_time: largest record time seen, milliseconds; -1 when none.
+        stream_ids: n distinct stream IDs.
+        states: (n, state_size) float32.
+        timesteps: (n,) int64.
+        starts: (n,) int64, offset of the first sample of each stream's sequence.
+        start_samples: (n,) int64, index of that sample in its record; 0 but for chunks.
+        times: (n,) int64, last record time of each stream, milliseconds.
+        offsets: (n,) int64, last record's offset of each stream.
+        created_ms: wall-clock time at which the snapshot was taken, milliseconds.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    next_offset: int
+    leader_epoch: int
+    artifact_digest: str
+    stream_time: int
+    stream_ids: list[bytes]
+    states: npt.NDArray[np.float32]
+    timesteps: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    start_samples: npt.NDArray[np.int64]
+    times: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+    created_ms: int
+
+
+def write_file(file: BinaryIO, snapshot: Snapshot, layout: Sequence[StateSlot]) -> None:
+    """Write a snapshot as HDF5.
+
+    Args:
+        file: empty, readable, writable and seekable; best unbuffered.
+        snapshot: not modified; must not be modified by others meanwhile.
+        layout: the pieces of a state vector, in order and without gaps.
+
+    Raises:
+        StateRefused: a state is not finite; loading it would poison the stream for ever.
+        OSError: the file could not be written.
+    """
+    n = len(snapshot.stream_ids)
+    assert snapshot.states.shape == (n, sum(prod(slot.shape) for slot in layout)), "states do not fit the layout"
+    assert all(getattr(snapshot, name).shape == (n,) for name in COLUMNS), "a column's length is not the stream count"
+    target = UnfailingFile(file)
+    with h5py.File(target, "w", libver="v110") as h5:
+        h5.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+        for name in NUMBERS:
+            h5.attrs.create(name, getattr(snapshot, name), dtype="<i8")
+        for name in TEXTS:
+            h5.attrs[name] = getattr(snapshot, name)
+        _write_ids(h5.create_group("ids"), snapshot.stream_ids)
+        _write_states(h5.create_group("states"), snapshot.states, layout)
+        for name in COLUMNS:
+            h5.create_dataset(name, data=getattr(snapshot, name), dtype="<i8")
+    if target.fault is not None:
+        raise target.fault
+
+
+def _write_ids(group: Any, ids: list[bytes]) -> None:
+    """In pieces: `join` and `fromiter` over a million IDs would hold the GIL for tens of milliseconds."""
+    ends = np.zeros(len(ids) + 1, np.int64)
+    for start in range(0, len(ids), IDS):
+        piece = ids[start : start + IDS]
+        ends[start + 1 : start + 1 + len(piece)] = [len(stream_id) for stream_id in piece]
+    np.cumsum(ends, out=ends)
+    blob = np.empty(int(ends[-1]), np.uint8)
+    for start in range(0, len(ids), IDS):
+        joined = b"".join(ids[start : start + IDS])
+        blob[ends[start] : ends[start] + len(joined)] = np.frombuffer(joined, np.uint8)
+    group.create_dataset("blob", data=blob)
+    group.create_dataset("offsets", data=ends, dtype="<i8")
+
+
+def _write_states(group: Any, states: npt.NDArray[np.float32], layout: Sequence[StateSlot]) -> None:
+    datasets = []
+    for index, slot in enumerate(layout):
+        dataset = group.create_dataset(str(index), (len(states), *slot.shape), "<f4")
+        dataset.attrs["layer"], dataset.attrs["name"] = slot.layer, slot.name
+        datasets.append(dataset)
+    cuts = cuts_of([prod(slot.shape) for slot in layout])
+    assert [slot.offset for slot in layout] == [start for start, _ in cuts], "the state layout has gaps"
+    for start in range(0, len(states), ROWS):
+        rows = states[start : start + ROWS]  # (rows, state_size): few enough to stay in the cache for all slots
+        if not np.isfinite(rows).all():
+            raise StateRefused("a state is NaN or infinite; it is not saved, since it would poison its stream for ever")
+        for slot, dataset, (begin, end) in zip(layout, datasets, cuts, strict=True):
+            dataset[start : start + len(rows)] = rows[:, begin:end].reshape(-1, *slot.shape)
+
+
+def cuts_of(widths: list[int]) -> list[tuple[int, int]]:
+    """Where each slot's columns begin and end in the flat state vector."""
+    return list(pairwise(accumulate(widths, initial=0)))
