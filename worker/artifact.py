@@ -1,0 +1,238 @@
+"""The artifact: a trained model and the facts that the worker needs, in one directory.
+
+    DIR/model.keras      Keras' own format
+    DIR/manifest.json    format version, digest of model.keras, features, classes, state layout, parity certificate
+
+An artifact is trusted by its digest, so nothing here opens `model.keras`: the digest is verified over the bytes,
+and only then does `keras_file` hand them to Keras.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from worker.errors import ArtifactRefused
+
+FORMAT_VERSION = 1
+MODEL_NAME, MANIFEST_NAME = "model.keras", "manifest.json"
+MAX_MANIFEST_BYTES = 16 << 20
+MAX_MODEL_BYTES = 4 << 30
+MAX_NAMES, MAX_NAME_LENGTH = 65_536, 256
+MAX_STATE_SIZE = 16 << 20
+
+# The fields that a sample record has beside its features (DESIGN.md, record contracts).
+RESERVED_FEATURES = frozenset({"features", "samples", "timestep", "end_of_sequence", "start_of_sequence"})
+
+
+@dataclass(frozen=True)
+class StateSlot:
+    """One layer's piece of the flat state vector of a stream.
+
+    Attributes:
+        layer: path of the layer's call in the model; a layer that is called twice has two.
+        name: what the piece is, such as `hidden_state`.
+        shape: its shape for one stream, row-major.
+        offset: index of its first element in the vector.
+    """
+
+    layer: str
+    name: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size(self) -> int:
+        """Number of float32 elements."""
+        return math.prod(self.shape)
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says.
+
+    Attributes:
+        format_version: of this file; another one is refused.
+        model_digest: SHA-256 of `model.keras`, hexadecimal.
+        features: names of the input's columns, in order.
+        classes: names of the output's columns; for a model with one sigmoid, the positive class alone.
+        state_layout: the pieces of a stream's state, in order and without gaps.
+        state_size: float32 elements per stream.
+        scaling: what the model's own Normalization layer does, by feature; for people, the worker does not use it.
+        parity: the certificate that stepping equals Keras (see `parity.Certificate`).
+        training: facts and metrics of the training run.
+        versions: libraries that wrote the artifact.
+    """
+
+    format_version: int
+    model_digest: str
+    features: tuple[str, ...]
+    classes: tuple[str, ...]
+    state_layout: tuple[StateSlot, ...]
+    state_size: int
+    parity: dict[str, Any]
+    scaling: dict[str, Any] | None = None
+    training: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A directory whose model was verified against its manifest."""
+
+    directory: Path
+    manifest: Manifest
+
+    @cached_property
+    def digest(self) -> str:
+        """64 hexadecimal digits over all that decides an answer: model, features and classes, in order."""
+        facts = [self.manifest.model_digest, self.manifest.features, self.manifest.classes]
+        return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
+
+    @property
+    def model_path(self) -> Path:
+        """Where `model.keras` is."""
+        return self.directory / MODEL_NAME
+
+    def read_model(self) -> bytes:
+        """The bytes of `model.keras`, verified again at this moment.
+
+        Raises:
+            ArtifactRefused: the file has changed since the manifest was written.
+        """
+        content = _read_bounded(self.model_path, MAX_MODEL_BYTES)
+        found = hashlib.sha256(content).hexdigest()
+        if found != self.manifest.model_digest:
+            raise ArtifactRefused(
+                f"{self.model_path}: SHA-256 is {found}, the manifest promises {self.manifest.model_digest}. "
+                "The model was changed or damaged after its export: copy the artifact again, or export the model anew."
+            )
+        return content
+
+
+def read_artifact(directory: Path | str) -> Artifact:
+    """Read and verify an artifact without opening its model.
+
+    Raises:
+        ArtifactRefused: a file is missing, too large or malformed, the format version is unknown, the manifest
+            contradicts itself, or `model.keras` is not the file that was exported.
+    """
+    directory = Path(directory)
+    path = directory / MANIFEST_NAME
+    text = _read_bounded(path, MAX_MANIFEST_BYTES)
+    try:
+        version = msgspec.json.decode(text, type=_Versioned).format_version
+        if version != FORMAT_VERSION:
+            raise ArtifactRefused(
+                f"{path}: format version {version}, this cellstream reads version {FORMAT_VERSION}: "
+                "use the cellstream that wrote it, or export the model again with this one."
+            )
+        manifest = msgspec.json.decode(text, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise ArtifactRefused(f"{path}: not a manifest ({error}): export the model again.") from None
+    artifact = Artifact(directory, manifest)
+    problems = [*name_problems(manifest.features, manifest.classes), *_layout_problems(manifest)]
+    if problems:
+        raise ArtifactRefused(f"{path}: {'; '.join(problems)}: export the model again.")
+    artifact.read_model()
+    return artifact
+
+
+def write_artifact(
+    model: Any,
+    directory: Path | str,
+    *,
+    features: Sequence[str],
+    classes: Sequence[str],
+    scaling: Mapping[str, Any] | None = None,
+    training: Mapping[str, Any] | None = None,
+) -> Artifact:
+    """Export a Keras model: step it, compare it with itself, and write the artifact when it holds.
+
+    Other files of the directory stay. The same model and facts give the same bytes.
+
+    Args:
+        model: a built Keras model with input `(batch, time, features)` and output `(batch, time, classes)` or
+            `(batch, classes)`, ending in a sigmoid of width 1 or a softmax.
+        directory: created when missing; an artifact in it is replaced.
+        features: one name per input column, in order.
+        classes: one name per output column; the positive class alone for a sigmoid.
+        scaling: facts about the model's own Normalization layer.
+        training: facts and metrics of the training run; must be JSON.
+
+    Raises:
+        NotStreamable: a layer cannot be advanced sample by sample.
+        ArtifactRefused: names do not fit the model, the output is no probability, or parity does not hold.
+    """
+    from worker.export import write  # imports TensorFlow
+
+    return write(model, Path(directory), tuple(features), tuple(classes), scaling, training)
+
+
+def name_problems(features: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """What is wrong with the names of columns; empty when nothing is."""
+    problems = []
+    for kind, names in (("features", features), ("classes", classes)):
+        if not 1 <= len(names) <= MAX_NAMES:
+            problems.append(f"{kind}: expected 1 to {MAX_NAMES} names, received {len(names)}")
+        doubled = sorted({name for name in names if names.count(name) > 1}) if len(set(names)) < len(names) else []
+        if doubled:
+            problems.append(f"{kind}: {_quote(doubled)} occur more than once")
+        unusable = [name for name in names if not 1 <= len(name) <= MAX_NAME_LENGTH or not name.isprintable()]
+        if unusable:
+            problems.append(f"{kind}: names have 1 to {MAX_NAME_LENGTH} printable characters, not {_quote(unusable)}")
+    reserved = sorted(RESERVED_FEATURES.intersection(features))
+    if reserved:
+        problems.append(f"features: {_quote(reserved)} are fields of a sample record already: choose another name")
+    return problems
+
+
+def _layout_problems(manifest: Manifest) -> list[str]:
+    """What contradicts itself in a manifest's digest and state layout."""
+    problems = []
+    if not re.fullmatch("[0-9a-f]{64}", manifest.model_digest):
+        problems.append("model_digest is not a SHA-256 in hexadecimal")
+    end = 0
+    for slot in manifest.state_layout:
+        if slot.offset != end or any(not 1 <= axis <= MAX_STATE_SIZE for axis in slot.shape):
+            problems.append(f"state slot {slot.layer}/{slot.name} does not follow the one before it")
+            break
+        end += slot.size
+    if end != manifest.state_size or end > MAX_STATE_SIZE:
+        problems.append(f"state_size is {manifest.state_size}, the layout has {end}, at most {MAX_STATE_SIZE} can be")
+    return problems
+
+
+def _read_bounded(path: Path, limit: int) -> bytes:
+    """A whole file of at most `limit` bytes."""
+    try:
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+    except OSError as error:
+        raise ArtifactRefused(
+            f"{path}: {error.strerror}: an artifact is a directory with {MODEL_NAME} and {MANIFEST_NAME}, "
+            "written by `cellstream export` or `cellstream train`."
+        ) from None
+    if len(content) > limit:
+        raise ArtifactRefused(f"{path}: larger than {limit} bytes, which no artifact is.")
+    return content
+
+
+def _quote(names: Sequence[str]) -> str:
+    """A few names, escaped and bounded, for a message."""
+    shown = ", ".join(repr(name[:40]) for name in names[:5])
+    return shown + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+class _Versioned(msgspec.Struct):
+    """The one field that every version of the manifest has."""
+
+    format_version: int

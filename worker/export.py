@@ -1,0 +1,115 @@
+"""Writing an artifact: step the model, prove that stepping equals Keras, and put both files in place."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from worker.artifact import (
+    FORMAT_VERSION,
+    MANIFEST_NAME,
+    MODEL_NAME,
+    Artifact,
+    Manifest,
+    name_problems,
+)
+from worker.errors import ArtifactRefused
+from worker.graph import StepGraph
+from worker.keras_file import model_bytes, open_model
+from worker.model import StepModel
+from worker.parity import certify
+
+
+def write(
+    model: Any,
+    directory: Path,
+    features: tuple[str, ...],
+    classes: tuple[str, ...],
+    scaling: Mapping[str, Any] | None,
+    training: Mapping[str, Any] | None,
+) -> Artifact:
+    """Export a model; see `artifact.write_artifact`."""
+    require_fit(StepGraph(model), features, classes)
+    # Everything is proven on the model as it will be read back, not on the one in memory.
+    content = model_bytes(model)
+    stored = open_model(content, MODEL_NAME)
+    stepped = StepModel(stored)
+    certificate = certify(stored, stepped)
+    if not certificate.holds:
+        raise ArtifactRefused(
+            f"stepping differs from Keras by {certificate.largest_difference:.3g} over {certificate.prefixes} prefixes, "
+            f"at most {certificate.tolerance:.0e} may be. Weights that let small differences grow (a recurrent layer "
+            "with relu, very large kernels) do that: train with smaller weights or tanh. If the model has none of "
+            "these, please report it with its layers."
+        )
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        model_digest=hashlib.sha256(content).hexdigest(),
+        features=features,
+        classes=classes,
+        state_layout=stepped.layout,
+        state_size=stepped.state_size,
+        parity=asdict(certificate),
+        scaling=None if scaling is None else dict(scaling),
+        training=None if training is None else dict(training),
+        versions={name: version(name) for name in ("cellstream", "keras", "numpy", "tensorflow")},
+    )
+    # The manifest goes last: it makes the directory an artifact. A reader in between finds a digest that does not fit
+    # and refuses; it never finds a wrong model.
+    directory.mkdir(parents=True, exist_ok=True)
+    _replace(directory / MODEL_NAME, content)
+    _replace(directory / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
+    return Artifact(directory, manifest)
+
+
+def require_fit(graph: StepGraph, features: tuple[str, ...], classes: tuple[str, ...]) -> None:
+    """Refuse names that do not fit the model's columns, and an output that is no probability.
+
+    Raises:
+        ArtifactRefused: with every problem and its remedy.
+    """
+    problems = name_problems(features, classes)
+    if len(features) != graph.features:
+        problems.append(f"features: the model takes {graph.features} columns, {len(features)} names were given")
+    if len(classes) != graph.outputs:
+        problems.append(
+            f"classes: the model answers with {graph.outputs} columns, {len(classes)} names were given"
+            + (" (for one sigmoid: the name of the positive class alone)" if graph.outputs == 1 else "")
+        )
+    wanted = "sigmoid" if graph.outputs == 1 else "softmax"
+    if graph.activation != wanted:
+        problems.append(
+            f"output: its {graph.outputs} columns come out of {graph.activation!r}, which are no probabilities: end the "
+            f"model with Dense({graph.outputs}, activation='{wanted}')"
+            + ("" if graph.outputs == 1 else ", or export one model with a sigmoid of width 1 for each label")
+        )
+    if problems:
+        raise ArtifactRefused("; ".join(problems) + ".")
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Put a file in place whole or not at all, also when the machine stops."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

@@ -1,0 +1,132 @@
+"""The only place that opens and writes `.keras` files.
+
+A `.keras` file is a zip archive: a JSON configuration that names classes, and weights in HDF5. Keras builds what the
+configuration names, so the configuration is read first and anything that is not Keras' own is refused;
+`safe_mode` is the second fence, and the digest in the manifest, checked before, is the first.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from worker.artifact import MAX_MODEL_BYTES
+from worker.errors import ArtifactRefused
+
+MEMBERS = {"metadata.json": 1 << 16, "config.json": 16 << 20, "model.weights.h5": MAX_MODEL_BYTES}
+MAX_DEPTH = 200
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+def open_model(content: bytes, name: str) -> Any:
+    """Build the Keras model of a `.keras` file.
+
+    Args:
+        content: the file's bytes.
+        name: what to call the file in a message.
+
+    Raises:
+        ArtifactRefused: not a `.keras` archive, oversized, or naming classes that are not Keras' own.
+    """
+    _verify(content, name)
+    import keras
+
+    with tempfile.TemporaryDirectory() as private:  # the verified bytes, where nobody can exchange them
+        path = Path(private, "model.keras")
+        path.write_bytes(content)
+        try:
+            return keras.saving.load_model(path, compile=False, safe_mode=True)
+        except (ValueError, TypeError, KeyError, OSError, AttributeError, ImportError) as error:
+            raise ArtifactRefused(f"{name}: Keras {keras.__version__} cannot open it: {_first_line(error)}") from None
+
+
+def model_bytes(model: Any) -> bytes:
+    """A model as a `.keras` file without dates and without its optimizer: the same model gives the same bytes."""
+    import keras
+
+    optimizer = getattr(model, "optimizer", None)
+    with tempfile.TemporaryDirectory() as private:
+        path = Path(private, "model.keras")
+        try:
+            if optimizer is not None:
+                model.optimizer = None
+            keras.saving.save_model(model, path)
+        finally:
+            if optimizer is not None:
+                model.optimizer = optimizer
+        out = io.BytesIO()
+        with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as fixed:
+            for name in MEMBERS:
+                content = archive.read(name)
+                if name == "metadata.json":
+                    facts = {**json.loads(content), "date_saved": "1980-01-01@00:00:00"}
+                    content = json.dumps(facts, sort_keys=True).encode()
+                fixed.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
+    return out.getvalue()
+
+
+def _verify(content: bytes, name: str) -> None:
+    """Refuse what is not the zip archive that Keras writes, or names what Keras does not have."""
+    try:
+        archive = zipfile.ZipFile(io.BytesIO(content))
+    except zipfile.BadZipFile:
+        raise ArtifactRefused(
+            f"{name}: not a .keras file. HDF5 models (.h5) are not opened: load it where it was trained and save it "
+            "with model.save('model.keras')."
+        ) from None
+    with archive:
+        sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if set(sizes) != set(MEMBERS) or len(archive.infolist()) != len(MEMBERS):
+            raise ArtifactRefused(f"{name}: expected the members {', '.join(MEMBERS)}, found {_some(sizes)}.")
+        for member, limit in MEMBERS.items():
+            if sizes[member] > min(limit, max(10 * len(content), 1 << 20)):
+                raise ArtifactRefused(f"{name}: {member} unpacks to {sizes[member]} bytes, too much for this file.")
+        try:
+            config = json.loads(archive.read("config.json"))
+        except (ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+            raise ArtifactRefused(f"{name}: config.json cannot be read: {_first_line(error)}") from None
+    for described in _described(config):
+        kind, module = described.get("class_name"), described.get("module")
+        layer = (described.get("config") or {}).get("name") if isinstance(described.get("config"), dict) else None
+        if kind in ("Lambda", "__lambda__"):
+            raise ArtifactRefused(
+                f"{name}: layer {layer!r} ({kind}) cannot be streamed: it runs code that is stored in the file. "
+                "Use a Keras layer that does the same."
+            )
+        own = module is None or module == "builtins" or str(module).split(".")[0] == "keras"
+        if not own or described.get("registered_name") not in (None, kind):
+            raise ArtifactRefused(
+                f"{name}: layer {layer!r} is a {_bounded(kind)} of {_bounded(module)}, a class that is not Keras' own: "
+                "build the model from Keras' layers."
+            )
+
+
+def _described(config: Any, depth: int = 0) -> Iterator[dict[str, Any]]:
+    """Every object description in a configuration: each dictionary with a class name."""
+    if depth > MAX_DEPTH:
+        raise ArtifactRefused(f"config.json is nested deeper than {MAX_DEPTH} levels.")
+    if isinstance(config, dict):
+        if "class_name" in config:
+            yield config
+        config = list(config.values())
+    if isinstance(config, list):
+        for part in config:
+            yield from _described(part, depth + 1)
+
+
+def _first_line(error: BaseException) -> str:
+    """The start of another library's message, on one line."""
+    return _bounded((str(error).strip() or type(error).__name__).splitlines()[0])
+
+
+def _bounded(text: Any) -> str:
+    return repr(str(text)[:200])[1:-1]
+
+
+def _some(names: Any) -> str:
+    return ", ".join(_bounded(name) for name in list(names)[:6]) or "none"

@@ -1,0 +1,209 @@
+"""The model as a function over blocks: `(T, B, features)` samples and `(B, state_size)` states in, answers out.
+
+A block runs as one XLA executable, compiled once for each of a short list of shapes (buckets). Batching must be
+invisible in the output: a bucket is offered only after it gave, on this CPU, bit for bit the rows that the smallest
+bucket gives. From a batch of 64 on, XLA's products add up a row in the same order whatever the other rows are;
+below, other kernels are chosen. The proof takes nothing of that for granted.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import keras
+import numpy as np
+import structlog
+import tensorflow as tf
+from numpy.typing import NDArray
+
+from worker.artifact import Artifact, StateSlot
+from worker.errors import ArtifactRefused, NotStreamable
+from worker.graph import StepGraph
+from worker.proof import agrees
+
+Floats: TypeAlias = NDArray[np.float32]
+Flags: TypeAlias = NDArray[np.bool_]
+Bucket: TypeAlias = tuple[int, int]
+Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
+
+REFERENCE: Bucket = (1, 64)
+DEPTHS = (1, 2, 4)
+WIDTHS = (64, 128, 256, 512, 1024, 2048)
+
+# First those that make the largest difference: deep and wide for a backlog, then the steps between.
+COMPILE_ORDER: tuple[Bucket, ...] = tuple(
+    (depth, width) for widths in ((1024, 256), (64, 128, 512, 2048)) for width in widths for depth in (4, 1, 2)
+)
+
+log = structlog.get_logger(__name__)
+
+
+class StepModel:
+    """A Keras model that is advanced sample by sample, for many streams at once.
+
+    `run_block` belongs to one thread; `start_compiling` adds buckets from another one meanwhile.
+
+    Attributes:
+        features: width of one sample.
+        outputs: width of one answer.
+        layout: where each layer's state is in the flat state of a stream.
+        state_size: float32 elements per stream.
+        initial_state: `(state_size,)` float32, the state before the first sample.
+        causal: the Keras model answers every timestep; otherwise it answers a whole sequence, and stepping gives
+            its answer for the sequence so far.
+
+    Args:
+        model: a built Sequential or functional Keras model. Its weights are copied.
+
+    Raises:
+        NotStreamable: names the layer, the reason and the remedy; or rows of a block influence each other.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._graph = StepGraph(model)
+        self._weights = [(variable, tf.constant(variable.numpy())) for variable in model.variables]
+        self.features, self.outputs, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
+        self.layout = _layout(self._graph)
+        self.state_size = sum(slot.size for slot in self.layout)
+        pieces = [slot.initial.reshape(-1) for _, slot in self._graph.slots]
+        self.initial_state = np.concatenate([*pieces, np.zeros(0, np.float32)]).astype(np.float32)
+        self._stop = threading.Event()
+        self._compiler: threading.Thread | None = None
+        reference = self._compile(REFERENCE)
+        if not agrees(reference, reference, REFERENCE, self.features, self.state_size):
+            raise NotStreamable(
+                f"on this CPU a stream's answer depends on its place in a block of {REFERENCE[1]}: "
+                "its output could not be reproduced after a restart. Run it on another machine, or report the model."
+            )
+        self._blocks: dict[Bucket, Block] = {REFERENCE: reference}
+
+    @property
+    def buckets(self) -> tuple[Bucket, ...]:
+        """The shapes `(T, B)` that `run_block` takes now, in ascending order."""
+        return tuple(sorted(self._blocks))
+
+    def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+        """Advance the streams of a block; every argument is only read.
+
+        Args:
+            inputs: `(T, B, features)` float32; `(T, B)` is one of `buckets`.
+            mask: `(T, B)` bool; where false the state stays as it is and the output means nothing.
+            reset: `(T, B)` bool; where true the state is the initial one before the step.
+            states: `(B, state_size)` float32.
+
+        Returns:
+            Answers `(T, B, outputs)` float32 and states `(B, state_size)` float32, both read-only.
+        """
+        block = self._blocks.get((inputs.shape[0], inputs.shape[1]))
+        assert block is not None, f"no bucket {inputs.shape[:2]}, only {self.buckets}"
+        return block(inputs, mask, reset, states)
+
+    def add_bucket(self, bucket: Bucket) -> bool:
+        """Compile a bucket, prove it, and offer it; false when its rows differ from the smallest bucket's."""
+        if bucket in self._blocks:
+            return True
+        block = self._compile(bucket)
+        proven = agrees(block, self._blocks[REFERENCE], bucket, self.features, self.state_size, REFERENCE)
+        if proven:
+            self._blocks = {**self._blocks, bucket: block}  # a new dict: the other thread reads either
+        else:
+            log.warning("bucket_dropped", depth=bucket[0], width=bucket[1], reason="rows differ from the reference")
+        return proven
+
+    def start_compiling(self) -> None:
+        """Compile the other buckets on a daemon thread, the most useful first."""
+        if self._compiler is None:
+            self._stop.clear()
+            self._compiler = threading.Thread(target=self._compile_all, name="compile-buckets", daemon=True)
+            self._compiler.start()
+
+    def stop_compiling(self) -> None:
+        """End the thread; waits for the bucket that it is at."""
+        self._stop.set()
+        if self._compiler is not None:
+            self._compiler.join()
+            self._compiler = None
+
+    def _compile_all(self) -> None:
+        for bucket in COMPILE_ORDER:
+            if self._stop.is_set():
+                return
+            self.add_bucket(bucket)
+
+    def _compile(self, bucket: Bucket) -> Block:
+        """The executable of one bucket, compiled before this returns."""
+        depth, width = bucket
+        specs = [
+            tf.TensorSpec((depth, width, self.features), tf.float32),
+            tf.TensorSpec((depth, width), tf.bool),
+            tf.TensorSpec((depth, width), tf.bool),
+            tf.TensorSpec((width, self.state_size), tf.float32),
+        ]
+        # One function per bucket: XLA compiles a function of one shape while others run.
+        traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
+
+        def run(inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+            answers, moved = traced(tf.constant(inputs), tf.constant(mask), tf.constant(reset), tf.constant(states))
+            return np.asarray(memoryview(answers)), np.asarray(memoryview(moved))  # views, no copies
+
+        run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs))
+        return run
+
+    def _scan(self, inputs: Any, mask: Any, reset: Any, states: Any) -> tuple[Any, Any]:
+        """Trace a block: the step at each depth in turn, as a loop, so that every depth runs the same code."""
+        depth = inputs.shape[0]
+        answers = tf.TensorArray(tf.float32, size=depth, element_shape=(inputs.shape[1], self.outputs))
+
+        def body(t: Any, states: Any, answers: Any) -> tuple[Any, Any, Any]:
+            answer, states = self._step(inputs[t], mask[t], reset[t], states)
+            return t + 1, states, answers.write(t, answer)
+
+        # The weights are constants of this model from here on, whatever happens to the Keras model.
+        with keras.StatelessScope(state_mapping=self._weights):
+            _, states, answers = tf.while_loop(
+                lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=depth
+            )
+        return answers.stack(), states
+
+    def _step(self, samples: Any, mask: Any, reset: Any, states: Any) -> tuple[Any, Any]:
+        """One timestep of a block: `(B, features)`, `(B,)`, `(B,)`, `(B, S)` -> `(B, outputs)`, `(B, S)`."""
+        before = tf.where(reset[:, None], tf.constant(self.initial_state), states)
+        pieces = [
+            tf.reshape(before[:, slot.offset : slot.offset + slot.size], (-1, *slot.shape)) for slot in self.layout
+        ]
+        answer, moved = self._graph.step(samples, pieces)
+        flat = [tf.reshape(piece, (-1, slot.size)) for piece, slot in zip(moved, self.layout, strict=True)]
+        after = tf.concat(flat, axis=1) if flat else before
+        return answer, tf.where(mask[:, None], after, before)
+
+
+def load_step_model(artifact: Artifact) -> StepModel:
+    """Open an artifact's model, verified, and make it steppable.
+
+    Raises:
+        ArtifactRefused: the file is not the exported one, or Keras cannot open it safely.
+        NotStreamable: this version of cellstream cannot step it.
+    """
+    from worker.keras_file import open_model
+
+    model = StepModel(open_model(artifact.read_model(), str(artifact.model_path)))
+    manifest = artifact.manifest
+    stepped = (model.layout, model.features, model.outputs)
+    if stepped != (manifest.state_layout, len(manifest.features), len(manifest.classes)):
+        raise ArtifactRefused(
+            f"{artifact.directory}: the model steps with another state layout or width than its manifest says: "
+            "this cellstream's rules differ from those of the one that exported it. Export the model again."
+        )
+    return model
+
+
+def _layout(graph: StepGraph) -> tuple[StateSlot, ...]:
+    """Place the graph's slots one behind the other."""
+    layout: list[StateSlot] = []
+    offset = 0
+    for path, slot in graph.slots:
+        layout.append(StateSlot(path, slot.name, slot.initial.shape, offset))
+        offset += slot.initial.size
+    return tuple(layout)

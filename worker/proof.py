@@ -1,0 +1,74 @@
+"""The proof that a bucket may be used: bit for bit the rows of the smallest bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats: TypeAlias = NDArray[np.float32]
+Flags: TypeAlias = NDArray[np.bool_]
+Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
+
+# Ordinary values, values that saturate, and values so small that a flush to zero would show.
+SCALES = (1.0, 30.0, 1e-39)
+
+
+def agrees(
+    block: Block,
+    reference: Block,
+    bucket: tuple[int, int],
+    features: int,
+    state_size: int,
+    small: tuple[int, int] = (1, 64),
+) -> bool:
+    """Run the same random streams through a bucket and, elsewhere in other company, through the reference.
+
+    Args:
+        block: the bucket's function; see `StepModel.run_block`.
+        reference: the function of the reference bucket.
+        bucket: `(T, B)` of the bucket; B is a multiple of the reference's.
+        features: width of a sample.
+        state_size: elements of a state.
+        small: the reference bucket, of depth 1.
+
+    Returns:
+        Whether all answers at unmasked timesteps, and all states, are the same bits.
+    """
+    rng = np.random.default_rng(64)
+    return all(_same(block, reference, bucket, features, state_size, small, scale, rng) for scale in SCALES)
+
+
+def _same(
+    block: Block,
+    reference: Block,
+    bucket: tuple[int, int],
+    features: int,
+    state_size: int,
+    small: tuple[int, int],
+    scale: float,
+    rng: np.random.Generator,
+) -> bool:
+    """One draw of `agrees`."""
+    depth, width = bucket
+    inputs = (scale * rng.standard_normal((depth, width, features))).astype(np.float32)
+    states = (scale * rng.standard_normal((width, state_size))).astype(np.float32)
+    mask, reset = rng.random((depth, width)) < 0.9, rng.random((depth, width)) < 0.1
+    answers, moved = block(inputs, mask, reset, states)
+    places = rng.permutation(width).reshape(-1, small[1])
+    for rows in places:  # other neighbours and other places than in the bucket
+        state = states[rows]
+        for t in range(depth):
+            answer, state = reference(inputs[t : t + 1, rows], mask[t : t + 1, rows], reset[t : t + 1, rows], state)
+            if not _equal_bits(answers[t, rows][mask[t, rows]], answer[0][mask[t, rows]]):
+                return False
+        if not _equal_bits(moved[rows], state):
+            return False
+    return True
+
+
+def _equal_bits(one: Floats, other: Floats) -> bool:
+    """Equality of bits: -0.0 is not 0.0, and a NaN equals itself."""
+    return np.array_equal(np.ascontiguousarray(one).view(np.uint32), np.ascontiguousarray(other).view(np.uint32))
