@@ -1,0 +1,92 @@
+"""Laws of training, on a small made set where the answer shows in the second half of each sequence."""
+
+from __future__ import annotations
+
+from threading import Event
+
+import numpy as np
+import pytest
+
+from training.datasets import Sequences, Split, split
+from training.evaluation import predict
+from training.fitting import fit
+from training.networks import Recipe
+from training.padding import pad, repeat_labels
+
+RECIPE = Recipe(units=(6, 4), epochs=4, patience=3, batch_size=8)
+
+
+def made(classes: int, lengths: tuple[int, ...], count: int = 24) -> Split:
+    """Sequences of a class rise or fall by its number."""
+    chance = np.random.default_rng(5)
+    labels = np.arange(count) % classes
+    inputs = [
+        (chance.normal(size=(lengths[i % len(lengths)], 2)) + 2.0 * labels[i]).astype(np.float32) for i in range(count)
+    ]
+    return split(
+        Sequences("made", tuple(inputs), labels, ("a", "b"), tuple("xyz"[:classes]), tuple(map(str, range(count))))
+    )
+
+
+def test_the_same_seed_gives_the_same_weights() -> None:
+    parts = made(3, (5, 8))
+    first, again = fit(parts, RECIPE, 1), fit(parts, RECIPE, 1)
+    assert first.history == again.history
+    for one, two in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_the_weights_of_the_best_epoch_are_kept() -> None:
+    parts = made(3, (5, 8))
+    fitted = fit(parts, Recipe(units=(6,), epochs=12, learning_rate=0.3, patience=4, batch_size=4), 0)
+    assert fitted.facts["best_epoch"] == np.argmin(fitted.history["val_loss"]) + 1 < len(fitted.history["loss"])
+    inputs = pad(parts.validation.inputs)
+    fitted.model.compile(loss="sparse_categorical_crossentropy")
+    loss = fitted.model.evaluate(
+        inputs, repeat_labels(parts.validation.labels, inputs.shape[1]), batch_size=4, verbose=0
+    )
+    assert loss == pytest.approx(min(fitted.history["val_loss"]), rel=1e-5)
+
+
+def test_facts_say_what_was_done() -> None:
+    parts = made(3, (5, 8))
+    facts = fit(parts, RECIPE, 4).facts
+    assert facts["sequences"] == {"train": 12, "validation": 6, "test": 6}
+    assert (facts["dataset"], facts["seed"], facts["interrupted"]) == ("made", 4, False)
+    assert list(facts["accuracy"]) == ["25%", "50%", "75%", "100%"]
+    assert {"aeon", "keras", "numpy", "tensorflow"} == set(facts["versions"])
+
+
+@pytest.mark.parametrize(("lengths", "masked"), [((5,), False), ((5, 6), True)])
+def test_only_sequences_of_different_lengths_get_a_masking_layer(lengths: tuple[int, ...], masked: bool) -> None:
+    fitted = fit(made(3, lengths), Recipe(units=(3,), epochs=1), 0)
+    assert ("padding" in [layer.name for layer in fitted.model.layers]) is masked
+
+
+def test_two_classes_give_one_probability_of_the_second() -> None:
+    parts = made(2, (5, 8), 40)
+    fitted = fit(parts, Recipe(units=(6,), epochs=25, patience=25, batch_size=8), 0)
+    assert fitted.classes == ("y",)
+    answers = predict(fitted.model, parts.test.inputs)
+    assert {answer.shape[1] for answer in answers} == {1}
+    assert fitted.facts["accuracy"]["100%"] >= 0.9
+
+
+def test_a_stop_keeps_the_best_weights_so_far() -> None:
+    stop = Event()
+
+    def on_epoch(epoch: int, loss: float, val_loss: float) -> None:
+        if epoch == 2:
+            stop.set()
+
+    fitted = fit(made(3, (5,)), RECIPE, 0, stop=stop, on_epoch=on_epoch)
+    assert fitted.facts["interrupted"]
+    assert fitted.facts["epochs"] == 3
+    assert fitted.facts["best_epoch"] == np.argmin(fitted.history["val_loss"]) + 1
+
+
+def test_a_stop_in_the_first_epoch_has_nothing_to_keep() -> None:
+    stop = Event()
+    stop.set()
+    with pytest.raises(KeyboardInterrupt):
+        fit(made(3, (5,)), RECIPE, 0, stop=stop)

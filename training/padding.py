@@ -1,0 +1,69 @@
+"""Sequences of different lengths as one array, and labels for every timestep of it.
+
+Padding goes to the end, so that no real timestep comes after a padded one. It is `MASK_VALUE` in every feature, and a
+Masking layer with that value is the model's *first* layer, before the scaling:
+
+- The mask has to be found on the raw sample. After `(x - mean) / deviation` the padding would be another number in
+  each feature, and no single value could be recognised.
+- The usual 0 is no mark: a sensor at rest says 0 in every feature, and that timestep would vanish from the sequence, in
+  training and in the stream. -1e9 is exact in float32 and is no measurement.
+
+Layer by layer this streams exactly: the mask of a timestep, and its scaling, depend on that sample alone.
+Sequences of one length need no padding, and their model has no Masking layer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import UsageError
+
+MASK_VALUE = -1e9
+
+
+def pad(inputs: Sequence[NDArray[np.float32]], timesteps: int | None = None) -> NDArray[np.float32]:
+    """Stack sequences, each padded at its end with `MASK_VALUE`.
+
+    Args:
+        inputs: each `(its timesteps, features)` float32.
+        timesteps: length of the result; by default that of the longest.
+
+    Returns:
+        `(n, timesteps, features)` float32.
+    """
+    longest = max(len(sequence) for sequence in inputs)
+    padded = np.full((len(inputs), timesteps or longest, inputs[0].shape[1]), MASK_VALUE, np.float32)
+    for row, sequence in zip(padded, inputs, strict=True):
+        row[: len(sequence)] = sequence
+    return padded
+
+
+def repeat_labels(labels: NDArray[np.int64], timesteps: int) -> NDArray[np.int64]:
+    """One label for every timestep: `(n,)` -> `(n, timesteps, 1)`."""
+    return np.repeat(labels[:, None, None], timesteps, axis=1)  # (n, timesteps, 1)
+
+
+def check_labels(labels: NDArray[np.int64], inputs: NDArray[np.float32]) -> None:
+    """See that labels have the shape that one label per timestep takes.
+
+    Args:
+        labels: wanted as `(n, timesteps, 1)`.
+        inputs: `(n, timesteps, features)`.
+
+    Raises:
+        UsageError: any other shape; says which is wanted and how to make it. Keras would broadcast some of them against
+            the predictions and train on nonsense without a word.
+    """
+    wanted = (*inputs.shape[:2], 1)
+    if labels.shape == wanted:
+        return
+    if labels.shape == wanted[:2]:
+        remedy = "add the last axis: labels[..., None]"
+    elif labels.shape in (wanted[:1], (wanted[0], 1)):
+        remedy = f"repeat each label: numpy.repeat(labels.reshape(-1, 1, 1), {wanted[1]}, axis=1)"
+    else:
+        remedy = "give every timestep of every sequence its label"
+    raise UsageError(f"labels have shape {labels.shape}; one label per timestep is {wanted}: {remedy}")

@@ -1,0 +1,45 @@
+"""Division of labelled sequences into training, validation and test: stratified and reproducible."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.errors import UsageError
+
+TEST_SHARE = 0.25
+VALIDATION_SHARE = 0.2
+
+Indices = NDArray[np.int64]
+
+
+def split_indices(labels: NDArray[np.int64], classes: Sequence[str], seed: int) -> tuple[Indices, Indices, Indices]:
+    """Indices of the training, validation and test sequences, each sorted.
+
+    Each class is shuffled and cut by itself, so every part has every class in the same proportion, to one sequence.
+
+    Args:
+        labels: `(n,)` int64, indices into `classes`.
+        classes: their names, for the error.
+        seed: of the shuffle; nothing else of chance is used.
+
+    Raises:
+        UsageError: a class has fewer than three sequences.
+    """
+    chance = np.random.default_rng(seed)
+    parts: tuple[list[int], list[int], list[int]] = ([], [], [])
+    for label, name in enumerate(classes):
+        members = chance.permutation(np.flatnonzero(labels == label))
+        if len(members) < 3:
+            raise UsageError(
+                f"class {name!r} has {len(members)} sequences: training, validation and test need one each"
+            )
+        tests = max(1, round(TEST_SHARE * len(members)))
+        validations = max(1, round(VALIDATION_SHARE * len(members)))
+        parts[2].extend(members[:tests])
+        parts[1].extend(members[tests : tests + validations])
+        parts[0].extend(members[tests + validations :])
+    train, validation, test = (np.sort(np.array(part, np.int64)) for part in parts)
+    return train, validation, test
