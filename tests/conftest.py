@@ -1,3 +1,3 @@
-"""What all tests share: the brokers."""
+"""What all tests share: the brokers, and a small artifact to run on them."""
 
-pytest_plugins = ["tests.brokers.fixtures"]
+pytest_plugins = ["tests.brokers.fixtures", "tests.deployment"]

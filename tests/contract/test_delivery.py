@@ -1,0 +1,100 @@
+"""The delivery contracts: restart, rebalance, and whose records are read at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.brokers.fixtures import TestCluster
+from tests.brokers.process import Process
+from tests.deployment import Deployment, Reader, output, read_all, until, until_read
+from tests.kill.checker import Input, check
+from tests.kill.traffic import publish
+
+pytestmark = pytest.mark.slow
+
+RECORDS = 4_000
+FORGETS_OFFSETS = "librdkafka's mock stores no offsets of a transaction, so every worker starts at the beginning"
+deliveries = pytest.mark.parametrize(
+    "delivery",
+    [pytest.param("exactly_once", marks=pytest.mark.embedded_lacks(FORGETS_OFFSETS)), "at_least_once"],
+)
+
+
+def samples(inputs: list[Input]) -> int:
+    return sum(record.is_sample for record in inputs)
+
+
+def exact(deployment: Deployment, inputs: list[Input]) -> None:
+    """One output per sample, in order; by `at_least_once` too, when every worker ends in order."""
+    outputs = list(map(output, read_all(deployment.cluster, deployment.output_topic)))
+    violations = check(inputs, outputs)
+    assert not violations, f"{len(violations)} violations, first: {violations[:10]}"
+
+
+@deliveries
+def test_restarted_worker_resumes_where_the_last_one_ended(
+    cluster: TestCluster, artifact: Path, tmp_path: Path, delivery: str
+) -> None:
+    deployment = Deployment.create(cluster, artifact, tmp_path, "--delivery", delivery)
+    inputs: list[Input] = []
+    with Reader(cluster, deployment.output_topic) as reader:
+        for _ in range(2):
+            inputs += publish(cluster, deployment.input_topic, RECORDS, streams=50, seed=3)
+            with deployment.worker() as worker:
+                until_read(reader, samples(inputs), worker)
+                assert worker.stop() == 0, worker.tail()
+    # The second half goes on in the middle of the first one's sequences, so the checker sees a lost state.
+    exact(deployment, inputs)
+
+
+@deliveries
+def test_partitions_move_between_two_workers_with_their_state(
+    cluster: TestCluster, artifact: Path, tmp_path: Path, delivery: str
+) -> None:
+    deployment = Deployment.create(cluster, artifact, tmp_path, "--delivery", delivery)
+    inputs: list[Input] = []
+
+    def publish_and_wait(*workers: Process) -> None:
+        inputs.extend(publish(cluster, deployment.input_topic, RECORDS, streams=50, seed=3))
+        until_read(reader, samples(inputs), *workers)
+
+    with Reader(cluster, deployment.output_topic) as reader, deployment.worker("a") as first:
+        publish_and_wait(first)
+        with deployment.worker("b") as second:
+            until(lambda: owns(deployment, "b"), "the second to own partitions", first, second)
+            publish_and_wait(first, second)
+            assert second.stop() == 0, second.tail()
+        publish_and_wait(first)
+        assert first.stop() == 0, first.tail()
+    exact(deployment, inputs)
+
+
+def owns(deployment: Deployment, instance_id: str) -> bool:
+    """Whether a worker has said that it owns partitions; its log is all that tells."""
+    return any("assign" in log.read_text() for log in deployment.directory.glob(f"*-{instance_id}.log"))
+
+
+@pytest.mark.embedded_lacks("librdkafka's mock does not mark aborted records")
+def test_samples_of_an_aborted_transaction_are_never_answered(
+    cluster: TestCluster, artifact: Path, tmp_path: Path
+) -> None:
+    deployment = Deployment.create(cluster, artifact, tmp_path)
+    producer = Producer(cluster.conf | {"transactional.id": cluster.unique("upstream")})
+    producer.init_transactions(20)
+    for value, end in ((9.0, producer.abort_transaction), (1.0, producer.commit_transaction)):
+        producer.begin_transaction()
+        for number in range(5):
+            features = json.dumps({"features": [value, number, 0]}).encode()
+            producer.produce(deployment.input_topic, features, key=b"stream", partition=0)
+        producer.flush(10)
+        end(10)
+    with Reader(cluster, deployment.output_topic) as reader, deployment.worker() as worker:
+        until_read(reader, 5, worker)
+        assert worker.stop() == 0, worker.tail()
+    events = [json.loads(message.value()) for message in read_all(cluster, deployment.output_topic)]
+    assert [event["timestep"] for event in events] == [0, 1, 2, 3, 4]
+    assert min(event["source"][1] for event in events) >= 5
