@@ -1,0 +1,78 @@
+"""Probability events and closing events as bytes.
+
+What does not change while a sequence lasts is written once, as its prefix. Probabilities are written as the
+shortest text that reads back as the same float32, by orjson for a whole column at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from worker.sequences import REASONS, Closing
+
+
+class ProbabilityEncoder:
+    """Write the events of DESIGN.md's record contract.
+
+    Args:
+        classes: one name for a single probability, or one for each column of the output.
+        model: the short artifact digest that every event names.
+    """
+
+    def __init__(self, classes: Sequence[str], model: str) -> None:
+        self._columns = 1 if len(classes) == 1 else len(classes)
+        if self._columns == 1:
+            numbers = b'"probability":%b'
+        else:
+            members = b",".join(_escaped(orjson.dumps(name)) + b":%b" for name in classes)
+            numbers = b'"probabilities":{' + members + b"}"
+        self._model = _escaped(orjson.dumps(model))
+        self._template = (
+            b'%b,"timestep":%d,' + numbers + b',"timestamp":%d,"source":[%d,%d],"model":' + self._model + b"}"
+        )
+
+    def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
+        """The part of an event that is the same for a whole sequence; `stream_id` is valid UTF-8."""
+        return b'{"stream_id":%b,"sequence":"%b"' % (
+            orjson.dumps(stream_id.decode()),
+            _sequence(partition, start, start_sample),
+        )
+
+    def encode(
+        self,
+        partition: int,
+        prefixes: Sequence[bytes],
+        timesteps: NDArray[np.int64],
+        outputs: NDArray[np.float32],
+        times: Sequence[int],
+        offsets: Sequence[int],
+    ) -> list[bytes]:
+        """One event for each sample; `outputs` is `(samples, columns)` float32, contiguous."""
+        if not prefixes:
+            return []
+        texts = orjson.dumps(outputs.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        columns = [texts[i :: self._columns] for i in range(self._columns)]
+        rows = zip(prefixes, timesteps.tolist(), *columns, times, repeat(partition), offsets, strict=False)
+        return list(map(self._template.__mod__, rows))
+
+    def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
+        """The event that says that a sequence is over."""
+        prefix = self.prefix(closing.stream_id, partition, closing.start, closing.start_sample)
+        return b'%b,"end_of_sequence":true,"reason":"%b","length":%d,"timestamp":%d,"source":[%d,%d],"model":%b}' % (
+            prefix, REASONS[closing.reason].encode(), closing.length, time, partition, offset, self._model,
+        )  # fmt: skip
+
+
+def _sequence(partition: int, start: int, start_sample: int) -> bytes:
+    """Unique, and the same after any replay; only a chunk can begin a sequence behind its first sample."""
+    return b"%d-%d.%d" % (partition, start, start_sample) if start_sample else b"%d-%d" % (partition, start)
+
+
+def _escaped(text: bytes) -> bytes:
+    """Text that stands in a `%` template."""
+    return text.replace(b"%", b"%%")

@@ -1,0 +1,253 @@
+"""Records in, outcome out: the worker without Kafka.
+
+Read, find each sample's stream and its place in the sequence, step all streams of the poll at once, encode. What
+a record causes depends on the records before it in its partition and on nothing else, so that any cut of the log
+into polls gives the same outputs and the same states, bit for bit.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.blocks import BlockModel, step_streams
+from worker.dead_letters import dead_letter
+from worker.encoding import ProbabilityEncoder
+from worker.reading import Reader, Reading
+from worker.records import Outcome, RecordBatch
+from worker.sequences import IDLE, REASONS, Closing, Events, Placement, closing, first_silent, place
+from worker.state import PartitionState
+from worker.streams import evict, resolve
+
+
+@dataclass(slots=True)
+class Piece:
+    """A run of one partition's records that is handled at once; `stop` is where the next one begins."""
+
+    reading: Reading
+    state: PartitionState
+    stop: int
+    events: Events
+    inputs: NDArray[np.float32]
+    closings: list[Closing]
+    placement: Placement | None = None
+    streams: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    outputs: NDArray[np.float32] | None = None
+
+
+@dataclass(slots=True)
+class Encoded:
+    """Events to publish, in log order; `positions` are those of their samples among the piece's events."""
+
+    positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    keys: list[bytes] = field(default_factory=list)
+    values: list[bytes] = field(default_factory=list)
+
+
+class Engine:
+    """Turn polls into outcomes, updating the partitions' states.
+
+    Args:
+        model: steps blocks.
+        reader: of the input codec.
+        encoder: of the output events.
+        input_topic: named by dead letters.
+        sequence_length: fixed length of a sequence, or None.
+        idle_timeout_s: silence in record time that ends a sequence, or None.
+        closing_events: publish an event when a sequence ends.
+    """
+
+    def __init__(
+        self,
+        model: BlockModel,
+        reader: Reader,
+        encoder: ProbabilityEncoder,
+        input_topic: str,
+        sequence_length: int | None = None,
+        idle_timeout_s: float | None = None,
+        closing_events: bool = False,
+    ) -> None:
+        self._model = model
+        self._reader = reader
+        self._encoder = encoder
+        self._topic = input_topic
+        self._sequence_length = sequence_length
+        self._idle_ms = None if idle_timeout_s is None else round(idle_timeout_s * 1000)
+        self._closing_events = closing_events
+
+    def process(self, work: Iterable[tuple[RecordBatch, PartitionState]]) -> Outcome:
+        """Handle a poll: at most one batch for each partition.
+
+        Records below a state's `next_offset` are part of it already and are skipped. Records below its `committed`
+        offset were answered before: they are stepped and not published (RELIABILITY rule 13).
+        """
+        outcome = Outcome()
+        waiting = []
+        for batch, state in work:
+            fresh = batch.slice(bisect_left(batch.offsets, state.next_offset), len(batch))
+            if fresh:
+                waiting.append((self._reader.read(fresh), state, 0))
+        while waiting:
+            pieces = [self._begin(reading, state, begin) for reading, state, begin in waiting]
+            self._step(pieces, outcome)
+            for piece in pieces:
+                self._finish(piece, outcome)
+            waiting = [(p.reading, p.state, p.stop) for p in pieces if p.stop < len(p.reading.batch)]
+        return outcome
+
+    def _begin(self, reading: Reading, state: PartitionState, begin: int) -> Piece:
+        """Rows and places of as many records as the partition has room for."""
+        closings: list[Closing] = []
+        events, inputs, stop = resolve(reading, state, begin)
+        if stop == begin:
+            closings = evict(state, begin)
+            events, inputs, stop = resolve(reading, state, begin)
+        piece = Piece(reading, state, stop, events, inputs, closings)
+        if len(events.row):
+            piece.placement = placement = place(events, state, self._sequence_length, self._idle_ms)
+            counts = np.add.reduceat(placement.is_sample, placement.segments[:-1], dtype=np.int64)
+            piece.streams = placement.row[placement.segments[:-1]][counts > 0]
+            piece.counts = counts[counts > 0]
+            piece.closings += placement.closings
+            state.stream_time = int(events.stream_time[-1])
+        return piece
+
+    def _step(self, pieces: list[Piece], outcome: Outcome) -> None:
+        """Advance the streams of all partitions together: fewer, fuller blocks."""
+        busy = [piece for piece in pieces if len(piece.inputs)]
+        if not busy:
+            return
+        by_stream = [_samples_by_stream(piece) for piece in busy]
+        states = np.concatenate([piece.state.states[piece.streams] for piece in busy])
+        outputs, cells = step_streams(
+            self._model,
+            np.concatenate([piece.inputs[samples] for piece, (samples, _) in zip(busy, by_stream, strict=True)]),
+            np.concatenate([begins for _, begins in by_stream]),
+            np.concatenate([piece.counts for piece in busy]),
+            states,
+        )
+        outcome.samples += len(outputs)
+        outcome.cells += cells
+        stream = sample = 0
+        for piece, (samples, _) in zip(busy, by_stream, strict=True):
+            piece.state.states[piece.streams] = states[stream : stream + len(piece.streams)]
+            stream += len(piece.streams)
+            piece.outputs = np.empty((len(samples), outputs.shape[1]), np.float32)
+            piece.outputs[samples] = outputs[sample : sample + len(samples)]
+            sample += len(samples)
+
+    def _finish(self, piece: Piece, outcome: Outcome) -> None:
+        """Publish what was not published before, forget the streams that are over, move on."""
+        state, batch = piece.state, piece.reading.batch
+        begin = bisect_left(batch.offsets, state.next_offset)
+        published = bisect_left(batch.offsets, state.committed)
+        events = self._probabilities(piece, published, outcome)
+        if piece.placement is not None:
+            for row in piece.placement.finished.tolist():
+                state.free(row)
+        if self._idle_ms is not None:
+            for row in state.expired(self._idle_ms).tolist():
+                record = first_silent(piece.events, int(state.times[row]) + self._idle_ms)
+                piece.closings.append(closing(state, row, record, IDLE))
+                state.free(row)
+        for end in piece.closings:
+            outcome.resets[REASONS[end.reason]] += 1
+        if self._closing_events and piece.closings:
+            events = self._with_closings(piece, published, events)
+        outcome.keys += events.keys
+        outcome.values += events.values
+        for record in sorted(piece.reading.bad):
+            if max(begin, published) <= record < piece.stop:
+                outcome.dead_letters.append(dead_letter(batch, record, piece.reading.bad[record], self._topic))
+        outcome.records += piece.stop - begin
+        outcome.replayed += max(0, min(published, piece.stop) - begin)
+        state.next_offset = batch.offsets[piece.stop - 1] + 1
+        state.leader_epoch = batch.leader_epoch
+
+    def _probabilities(self, piece: Piece, published: int, outcome: Outcome) -> Encoded:
+        """The probability events of the records from `published` on, in log order."""
+        events, placement, state = piece.events, piece.placement, piece.state
+        if placement is None:
+            return Encoded()
+        chosen = np.flatnonzero(events.is_sample & (events.record >= published))
+        if not len(chosen):
+            for row in placement.row[placement.begins].tolist():
+                state.prefixes[row] = None  # written when it is needed
+            return Encoded()
+        prefixes = self._prefixes(piece)
+        timestep = np.empty(len(placement.order), np.int64)
+        timestep[placement.order] = placement.timestep
+        assert piece.outputs is not None
+        values = self._encoder.encode(
+            state.partition,
+            prefixes if len(chosen) == len(prefixes) else [prefixes[i] for i in chosen.tolist()],
+            timestep[chosen],
+            piece.outputs[len(piece.outputs) - len(chosen) :],
+            events.time[chosen].tolist(),
+            events.offset[chosen].tolist(),
+        )
+        outcome.probabilities += len(values)
+        outcome.sample_times.append(events.time[chosen])
+        stream_ids: Sequence[bytes] = piece.reading.stream_ids  # type: ignore[assignment]  # events have one
+        return Encoded(chosen, [stream_ids[i] for i in events.record[chosen].tolist()], values)
+
+    def _prefixes(self, piece: Piece) -> list[bytes]:
+        """The prefix of every event, in log order; those of the sequences that begin here are written now."""
+        placement, state = piece.placement, piece.state
+        assert placement is not None
+        prefixes: list[Any] = list(map(state.prefixes.__getitem__, piece.events.row.tolist()))
+
+        def write(position: int) -> bytes:
+            row = placement.row[position]
+            begun = int(placement.start[position]), int(placement.start_sample[position])
+            state.prefixes[row] = prefix = self._encoder.prefix(state.stream_ids[row], state.partition, *begun)
+            return prefix
+
+        begins = np.flatnonzero(placement.begins)
+        bounds = np.union1d(begins, placement.segments)
+        stops = bounds[np.searchsorted(bounds, begins, side="right")]
+        for position, stop in zip(begins.tolist(), stops.tolist(), strict=True):
+            prefix = write(position)
+            for i in placement.order[position:stop].tolist():
+                prefixes[i] = prefix
+        if None in prefixes:  # sequences that were restored, not begun here
+            current = dict.fromkeys(placement.row[begins].tolist())
+            for position, i in enumerate(placement.order.tolist()):
+                if prefixes[i] is None:
+                    row = int(placement.row[position])
+                    kept = state.prefixes[row] if row in current else None
+                    prefixes[i] = write(position)
+                    if kept is not None:
+                        state.prefixes[row] = kept
+        return prefixes
+
+    def _with_closings(self, piece: Piece, published: int, events: Encoded) -> Encoded:
+        """Closing events in their places: after the output of the sample that ended the sequence, or before it."""
+        batch, log = piece.reading.batch, piece.events
+        places = zip(log.record[events.positions].tolist(), log.within[events.positions].tolist(), strict=True)
+        merged = [(record, 2 * within + 1, i) for i, (record, within) in enumerate(places)]
+        keys, values = list(events.keys), list(events.values)
+        for end in sorted(piece.closings, key=attrgetter("stream_id")):
+            if end.record >= published:
+                merged.append((end.record, 2 * (end.within + end.after), len(values)))
+                keys.append(end.stream_id)
+                time, offset = batch.times[end.record], batch.offsets[end.record]
+                values.append(self._encoder.closing(piece.state.partition, end, time, offset))
+        merged.sort()
+        order = [i for _, _, i in merged]
+        return Encoded(events.positions, [keys[i] for i in order], [values[i] for i in order])
+
+
+def _samples_by_stream(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Positions of a piece's samples in `inputs`, one stream's together, and which of them begin a sequence."""
+    placement = piece.placement
+    assert placement is not None
+    ordinal = np.cumsum(piece.events.is_sample) - 1
+    return ordinal[placement.order[placement.is_sample]], placement.begins[placement.is_sample]

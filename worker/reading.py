@@ -1,0 +1,119 @@
+"""A batch of records as stream IDs, samples and markers, before anybody's state is looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.codecs import Codec
+from worker.errors import BadRecord
+from worker.records import END_HEADER, START_HEADER, Headers, RecordBatch
+from worker.sequences import FIELD, HEADER, NONE, START, TOMBSTONE
+
+FALSE_HEADERS = (b"false", b"0")
+
+
+@dataclass(slots=True)
+class Reading:
+    """What a batch says; `(records,)` each.
+
+    Attributes:
+        stream_ids: None where a record has none.
+        inputs: `(samples, features)` float32 of all good records, in order.
+        first_sample: `(records + 1,)` int64, bounds of each record's samples in `inputs`.
+        start: int8, START where the record's first sample begins a sequence by its own word.
+        end: int8, FIELD, HEADER or TOMBSTONE where the sequence is over after the record, else NONE.
+        bad: what could not be read, by record.
+    """
+
+    batch: RecordBatch
+    stream_ids: Sequence[bytes | None]
+    inputs: NDArray[np.float32]
+    first_sample: NDArray[np.int64]
+    start: NDArray[np.int8]
+    end: NDArray[np.int8]
+    bad: dict[int, BadRecord]
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """Samples of each record."""
+        return np.diff(self.first_sample)
+
+
+class Reader:
+    """Read batches by one codec.
+
+    Args:
+        codec: of the sample values.
+        stream_id_from: `key`, `header:NAME` or `field:NAME`; the codec extracts fields itself.
+    """
+
+    def __init__(self, codec: Codec, stream_id_from: str = "key") -> None:
+        self._codec = codec
+        kind, _, name = stream_id_from.partition(":")
+        self._id_header = name if kind == "header" else None
+        self._id_in_value = kind == "field"
+
+    def read(self, batch: RecordBatch) -> Reading:
+        """Decode a batch; never raises for what it holds."""
+        start, end = np.zeros(len(batch), np.int8), np.zeros(len(batch), np.int8)
+        values: Sequence[bytes | None] = batch.values
+        if batch.headers is not None:
+            values = self._header_markers(batch, start, end)
+        decoded = self._codec.decode(values)
+        start[decoded.starts] = START
+        end[decoded.ends] = FIELD
+        if None in values:
+            for i, value in enumerate(values):
+                if value is None and end[i] == NONE:
+                    end[i] = TOMBSTONE
+        return Reading(
+            batch,
+            self._stream_ids(batch, decoded.stream_ids),
+            decoded.inputs,
+            np.concatenate(([0], np.cumsum(decoded.counts))),
+            start,
+            end,
+            decoded.bad,
+        )
+
+    def _header_markers(
+        self, batch: RecordBatch, start: NDArray[np.int8], end: NDArray[np.int8]
+    ) -> Sequence[bytes | None]:
+        """Note the marker headers; an end marker may have an empty value where a client cannot send null."""
+        assert batch.headers is not None
+        values = list(batch.values)
+        for i, headers in enumerate(batch.headers):
+            if not headers:
+                continue
+            if _flag(headers, START_HEADER):
+                start[i] = START
+            if _flag(headers, END_HEADER):
+                end[i] = HEADER
+                values[i] = values[i] or None
+        return values
+
+    def _stream_ids(self, batch: RecordBatch, from_values: list[bytes | None] | None) -> Sequence[bytes | None]:
+        if self._id_header is not None:
+            headers: Sequence[Headers | None] = batch.headers or [None] * len(batch)
+            return [_header(h, self._id_header) if h else None for h in headers]
+        if self._id_in_value:  # a tombstone has no fields; its key is all it can be known by
+            found = from_values or [None] * len(batch)
+            return [key if value is None else i for i, key, value in zip(found, batch.keys, batch.values, strict=True)]
+        return batch.keys
+
+
+def _header(headers: Headers, name: str) -> bytes | None:
+    """The last header of a name, as Kafka's own `lastHeader`."""
+    for key, value in reversed(headers):
+        if key == name:
+            return value if value is not None else b""
+    return None
+
+
+def _flag(headers: Headers, name: str) -> bool:
+    value = _header(headers, name)
+    return value is not None and value.lower() not in FALSE_HEADERS

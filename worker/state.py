@@ -1,0 +1,148 @@
+"""PartitionState: everything the worker remembers of one input partition.
+
+It is a function of the partition's records below `next_offset` and of the artifact, never of wall-clock time, of
+how polls cut the records, or of chance; that is what lets a replay rebuild it bit for bit. Each live stream owns
+one row; rows are reused. The slab is reserved once as address space and the system backs a page when it is first
+written, so that a partition grows to its limit without ever being copied.
+"""
+
+from __future__ import annotations
+
+import math
+import mmap
+from typing import Any
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+Rows = NDArray[np.int64]
+EVICTED_SHARE = 16
+NEVER = np.iinfo(np.int64).max
+
+
+class PartitionState:
+    """Streams, their recurrent states and their place in the log.
+
+    Args:
+        capacity: most live streams.
+        initial_state: `(state_size,)` float32, the state a sequence starts from.
+        next_offset: the first offset that is not part of this state yet.
+
+    Attributes:
+        index: stream ID -> row, live streams only.
+        states: `(capacity, state_size)` float32.
+        timesteps: `(capacity,)` int64, samples of the open sequence so far.
+        starts: `(capacity,)` int64, offset of the open sequence's first sample.
+        start_samples: `(capacity,)` int64, index of that sample in its record; 0 but for chunks.
+        times: `(capacity,)` int64, record time of the last sample, ms.
+        offsets: `(capacity,)` int64, offset of the last sample.
+        stream_ids: by row.
+        prefixes: by row, the encoded beginning of the sequence's events; None until it is needed.
+        stream_time: largest record time so far, ms; -1 before the first.
+        committed: offsets below it were committed with their outputs, and are never published again.
+    """
+
+    def __init__(self, partition: int, capacity: int, initial_state: NDArray[np.float32], next_offset: int) -> None:
+        self.partition = partition
+        self.capacity = capacity
+        self.next_offset = self.committed = next_offset
+        self.stream_time = -1
+        self.leader_epoch = -1
+        self.index: dict[bytes, int] = {}
+        self.stream_ids: list[bytes] = []
+        self.prefixes: list[bytes | None] = []
+        self.initial_state = initial_state
+        self.states: NDArray[np.float32] = _reserve((capacity, len(initial_state)), np.float32)
+        self.timesteps: Rows = _reserve((capacity,), np.int64)
+        self.starts: Rows = _reserve((capacity,), np.int64)
+        self.start_samples: Rows = _reserve((capacity,), np.int64)
+        self.times: Rows = _reserve((capacity,), np.int64)
+        self.offsets: Rows = _reserve((capacity,), np.int64)
+        self._free: list[int] = []
+        self._oldest = NEVER
+
+    def __len__(self) -> int:
+        """Live streams."""
+        return len(self.index)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of recurrent state in use."""
+        return len(self.index) * self.states.itemsize * self.states.shape[1]
+
+    def rows(self) -> Rows:
+        """Rows of the live streams, `(streams,)` int64, in the order in which they began."""
+        return np.fromiter(self.index.values(), np.int64, len(self.index))
+
+    def allocate(self, stream_id: bytes) -> int:
+        """Give a new stream a row; its columns hold what the row's former owner left.
+
+        Raises:
+            AssertionError: the partition is full; the caller evicts first.
+        """
+        assert len(self.index) < self.capacity, "allocate() on a full partition"
+        if self._free:
+            row = self._free.pop()
+            self.stream_ids[row] = stream_id
+        else:
+            row = len(self.stream_ids)
+            self.stream_ids.append(stream_id)
+            self.prefixes.append(None)
+        self.index[stream_id] = row
+        self.timesteps[row] = 0
+        return row
+
+    def free(self, row: int) -> None:
+        """Forget the stream that owns a row."""
+        del self.index[self.stream_ids[row]]
+        self.stream_ids[row] = b""
+        self.prefixes[row] = None
+        self._free.append(row)
+
+    def touched(self, times: Rows) -> None:
+        """Note the record times that rows were just given, so that `expired` can tell cheaply that none is due."""
+        if len(times):
+            self._oldest = min(self._oldest, int(times.min()))
+
+    def expired(self, idle_ms: int) -> Rows:
+        """Rows silent for longer than `idle_ms` in record time; ascending by their last offset."""
+        if not self.index or self.stream_time - self._oldest <= idle_ms:
+            return np.empty(0, np.int64)
+        rows = self.rows()
+        times = self.times[rows]
+        due = self.stream_time - times > idle_ms
+        self._oldest = int(times[~due].min()) if not due.all() else NEVER
+        found = rows[due]
+        return found[np.argsort(self.offsets[found], kind="stable")]
+
+    def least_recent(self) -> Rows:
+        """The rows to evict from a full partition: the sixteenth whose last sample is the oldest in the log.
+
+        Ordered by offset and not by record time: offsets are the log's own, times are a producer's claim.
+        """
+        rows = self.rows()
+        count = math.ceil(self.capacity / EVICTED_SHARE)
+        return rows[np.argsort(self.offsets[rows], kind="stable")[:count]]
+
+    def load(self, stream_ids: list[bytes], **columns: NDArray[Any]) -> None:
+        """Fill an empty state with streams; each column is `(streams, ...)` in the order of `stream_ids`.
+
+        Raises:
+            AssertionError: the state is not empty, or there are more streams than the capacity.
+        """
+        assert not self.stream_ids, "load() into a used state"
+        count = len(stream_ids)
+        assert count <= self.capacity, f"{count} streams, capacity {self.capacity}"
+        self.stream_ids = list(stream_ids)
+        self.prefixes = [None] * count
+        self.index = dict(zip(stream_ids, range(count), strict=True))
+        for name, column in columns.items():
+            getattr(self, name)[:count] = column
+        self.touched(self.times[:count])
+
+
+def _reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
+    """Zeroed address space that takes memory only where it is written."""
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
+    return np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), dtype, math.prod(shape)).reshape(shape)
