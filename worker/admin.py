@@ -47,8 +47,8 @@ class Cluster:
         self._servers = conf["bootstrap.servers"]
         self._timeout_s = timeout_s
         self._heard: list[KafkaError] = []
-        # Below "error" the client would warn of every property that is not an administrator's.
-        self._client = AdminClient({"log_level": "3", **conf, "error_cb": self._heard.append})
+        # Silent: what goes wrong is in the errors raised here, and a consumer's property is no reason for a warning.
+        self._client = AdminClient({"log_level": "0", **conf, "error_cb": self._heard.append})
 
     def cluster_id(self) -> str:
         """The cluster's own ID; the cheapest question that proves that a broker answers.

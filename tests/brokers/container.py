@@ -9,7 +9,7 @@ import time
 import warnings
 from collections.abc import Iterator
 
-from tests.brokers.kafka_process import SETTINGS, free_ports, wait_for_metadata
+from tests.brokers.kafka_process import SETTINGS, wait_for_metadata
 
 
 def engine_has(image: str) -> bool:
@@ -32,26 +32,29 @@ def _ask_engine(image: str) -> bool:
     return True
 
 
+# The broker has to advertise an address that is known only when the container runs, so its start waits for it.
+_START = (
+    "until [ -s /tmp/advertised ]; do sleep 0.1; done; "
+    'export KAFKA_ADVERTISED_LISTENERS="$(cat /tmp/advertised)"; exec /etc/kafka/docker/run'
+)
+
+
 @contextlib.contextmanager
 def container(image: str) -> Iterator[str]:
-    """Run one broker in a container and yield its bootstrap servers.
-
-    The port on the host is chosen beforehand, because the broker has to advertise it.
-    """
+    """Run one broker in a container and yield its bootstrap servers."""
     os.environ.setdefault("TESTCONTAINERS_RYUK_DISABLED", "true")  # the reaper is an image more; `with` cleans up
     from testcontainers.core.container import DockerContainer
 
-    (port,) = free_ports(1)
-    broker = DockerContainer(image).with_bind_ports(9092, port)
-    host = broker.get_container_host_ip()
-    properties = {
-        **SETTINGS,
+    broker = DockerContainer(image).with_exposed_ports(9092).with_command(["sh", "-c", _START])
+    listeners = {
         "controller.quorum.voters": "1@localhost:9093",
         "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
-        "advertised.listeners": f"PLAINTEXT://{host}:{port}",
     }
-    for name, value in properties.items():
+    for name, value in (SETTINGS | listeners).items():
         broker = broker.with_env("KAFKA_" + name.upper().replace(".", "_"), value)
     with broker:
-        wait_for_metadata(f"{host}:{port}", deadline=time.monotonic() + 60)
-        yield f"{host}:{port}"
+        servers = f"{broker.get_container_host_ip()}:{broker.get_exposed_port(9092)}"
+        answer = broker.exec(["sh", "-c", f"echo PLAINTEXT://{servers} > /tmp/advertised"])
+        assert answer.exit_code == 0, answer.output
+        wait_for_metadata(servers, deadline=time.monotonic() + 60)
+        yield servers

@@ -18,7 +18,7 @@ from confluent_kafka.admin import AdminClient
 from tests.brokers.process import Process
 
 # What a lone node needs, and time-outs short enough for a test to see a dead or silent client noticed.
-SETTINGS: Mapping[str, str] = {
+SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
