@@ -67,6 +67,8 @@ class StepGraph:
         self.features = int(shape[2])
         self.calls: list[PlannedCall] = []
         self._flows = [Flow(rank=3, temporal=True)]
+        # Of each value, which value was compared with what to give its mask.
+        self._masks: list[tuple[int, Any] | None] = [None]
         (self._answer,) = self._plan(model, (0,), "")
         if not self.calls:
             raise NotStreamable(f"model '{model.name}' has no layers.")
@@ -105,7 +107,8 @@ class StepGraph:
         keys = {id(tensor): key for tensor, key in zip(model.inputs, sources, strict=True)}
         for node in _nodes_in_order(model):
             layer = node.operation
-            source = keys[id(_only_input(node))]
+            source = keys[id(node.arguments.args[0])]
+            self._verify_mask(node, source, keys)
             if isinstance(layer, keras.Model):
                 _require_graph(layer)
                 targets = self._plan(layer, (source,), f"{prefix}{layer.name}/")
@@ -114,6 +117,8 @@ class StepGraph:
                 made = make_rule(layer, self._flows[source])
                 targets = tuple(range(len(self._flows), len(self._flows) + len(made.outputs)))
                 self._flows.extend(made.outputs)
+                origin = (source, layer.mask_value) if isinstance(layer, keras.layers.Masking) else self._masks[source]
+                self._masks.extend(origin if flow.masked else None for flow in made.outputs)
                 self.calls.append(PlannedCall(self._path(prefix + layer.name), made, source, targets))
             keys.update((id(tensor), key) for tensor, key in zip(node.outputs, targets, strict=True))
         return tuple(keys[id(tensor)] for tensor in model.outputs)
@@ -126,6 +131,29 @@ class StepGraph:
                     "a nested model drops its mask and Keras puts it back behind it: put the layers of the nested "
                     "model into the model itself."
                 )
+
+    def _verify_mask(self, node: Any, source: int, keys: dict[int, int]) -> None:
+        """Refuse a mask that is not the one that travels with the input.
+
+        Keras hands the mask of a Masking layer to the layers behind it as an argument, and spells it out in a saved
+        functional model as the operations any(not_equal(inputs, mask_value)).
+        """
+        given = node.arguments.kwargs.get("mask")
+        if given is None or given is getattr(node.arguments.args[0], "_keras_mask", None):
+            return
+        compared = given._keras_history.operation._inbound_nodes[given._keras_history.node_index]
+        if type(compared.operation).__name__ == "Any" and compared.operation.axis == -1:
+            inner = compared.arguments.args[0]._keras_history
+            compared = inner.operation._inbound_nodes[inner.node_index]
+            if type(compared.operation).__name__ == "NotEqual":
+                tensor, value = compared.arguments.args
+                if (keys.get(id(tensor)), value) == self._masks[source]:
+                    return
+        raise refuse(
+            node.operation,
+            "it is called with a mask of its own",
+            "Let a Masking layer at the model's input make the mask",
+        )
 
     def _path(self, path: str) -> str:
         """The path, numbered when the layer has been called before."""
@@ -144,8 +172,8 @@ def _nodes_in_order(model: Any) -> list[Any]:
             return
         node = operation._inbound_nodes[index]
         if node not in ordered:
-            for needed in node.input_tensors:
-                visit(needed)
+            _require_one_tensor(node)
+            visit(node.arguments.args[0])
             ordered.append(node)
 
     for tensor in model.outputs:
@@ -153,18 +181,16 @@ def _nodes_in_order(model: Any) -> list[Any]:
     return ordered
 
 
-def _only_input(node: Any) -> Any:
-    """The tensor that a call takes; anything else that it takes is refused."""
-    arguments = node.arguments
-    rest = {**dict(enumerate(arguments.args[1:], start=1)), **arguments.kwargs}
-    extra = sorted(str(name) for name, value in rest.items() if value is not None and value is not False)
-    if len(arguments.keras_tensors) != 1 or arguments.args[:1] != (arguments.keras_tensors[0],) or extra:
+def _require_one_tensor(node: Any) -> None:
+    """Refuse a call with more than one tensor and its mask, or with arguments that change what the layer does."""
+    given = [*node.arguments.args[1:], *(value for name, value in node.arguments.kwargs.items() if name != "mask")]
+    if len(node.arguments.args) != 1 or node.arguments.args[0] not in node.arguments.keras_tensors or any(given):
+        names = sorted(name for name, value in node.arguments.kwargs.items() if name != "mask" and value)
         raise refuse(
             node.operation,
-            f"it is called with {len(arguments.keras_tensors)} tensors" + (f" and {', '.join(extra)}" if extra else ""),
+            "it is called with more than one tensor" + (f" ({', '.join(names)})" if names else ""),
             "Call it with one tensor and nothing else",
         )
-    return arguments.keras_tensors[0]
 
 
 def _require_graph(model: Any) -> None:

@@ -1,9 +1,12 @@
 """The model as a function over blocks: `(T, B, features)` samples and `(B, state_size)` states in, answers out.
 
-A block runs as one XLA executable, compiled once for each of a short list of shapes (buckets). Batching must be
-invisible in the output: a bucket is offered only after it gave, on this CPU, bit for bit the rows that the smallest
-bucket gives. From a batch of 64 on, XLA's products add up a row in the same order whatever the other rows are;
-below, other kernels are chosen. The proof takes nothing of that for granted.
+A block runs as one XLA executable, compiled for each of a short list of widths B. Batching must be invisible in the
+output, so
+- the depth T is the number of turns of a loop inside the executable, given at every call: all depths run the same
+  code (compiled apart, a loop of one turn was fused in another way, and very small models changed in the last bit);
+- a width is offered only after it gave, on this CPU, bit for bit the rows that the narrowest one gives. From 64 on,
+  XLA's products add up a row in the same order whatever the other rows are; below, it chooses other kernels. The
+  proof takes nothing of that for granted.
 """
 
 from __future__ import annotations
@@ -21,21 +24,17 @@ from numpy.typing import NDArray
 from worker.artifact import Artifact, StateSlot
 from worker.errors import ArtifactRefused, NotStreamable
 from worker.graph import StepGraph
-from worker.proof import agrees
+from worker.proof import DEPTH as DEEPEST
+from worker.proof import NARROWEST, agrees
 
 Floats: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
 Bucket: TypeAlias = tuple[int, int]
 Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
 
-REFERENCE: Bucket = (1, 64)
-DEPTHS = (1, 2, 4)
-WIDTHS = (64, 128, 256, 512, 1024, 2048)
-
-# First those that make the largest difference: deep and wide for a backlog, then the steps between.
-COMPILE_ORDER: tuple[Bucket, ...] = tuple(
-    (depth, width) for widths in ((1024, 256), (64, 128, 512, 2048)) for width in widths for depth in (4, 1, 2)
-)
+DEPTHS = (1, 2, DEEPEST)
+# In the order in which they are compiled: first those that make the largest difference to a backlog.
+WIDTHS = (NARROWEST, 1024, 256, 512, 128, 2048)
 
 log = structlog.get_logger(__name__)
 
@@ -71,18 +70,18 @@ class StepModel:
         self.initial_state = np.concatenate([*pieces, np.zeros(0, np.float32)]).astype(np.float32)
         self._stop = threading.Event()
         self._compiler: threading.Thread | None = None
-        reference = self._compile(REFERENCE)
-        if not agrees(reference, reference, REFERENCE, self.features, self.state_size):
+        reference = self._compile(NARROWEST)
+        if not agrees(reference, reference, NARROWEST, self.features, self.state_size):
             raise NotStreamable(
-                f"on this CPU a stream's answer depends on its place in a block of {REFERENCE[1]}: "
+                f"on this CPU a stream's answer depends on its place in a block of {NARROWEST}: "
                 "its output could not be reproduced after a restart. Run it on another machine, or report the model."
             )
-        self._blocks: dict[Bucket, Block] = {REFERENCE: reference}
+        self._blocks: dict[int, Block] = {NARROWEST: reference}
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
         """The shapes `(T, B)` that `run_block` takes now, in ascending order."""
-        return tuple(sorted(self._blocks))
+        return tuple((depth, width) for depth in DEPTHS for width in sorted(self._blocks))
 
     def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
         """Advance the streams of a block; every argument is only read.
@@ -96,20 +95,20 @@ class StepModel:
         Returns:
             Answers `(T, B, outputs)` float32 and states `(B, state_size)` float32, both read-only.
         """
-        block = self._blocks.get((inputs.shape[0], inputs.shape[1]))
-        assert block is not None, f"no bucket {inputs.shape[:2]}, only {self.buckets}"
-        return block(inputs, mask, reset, states)
+        depth, width = mask.shape
+        assert depth in DEPTHS and width in self._blocks, f"no bucket {mask.shape}, only {self.buckets}"
+        return self._blocks[width](inputs, mask, reset, states)
 
-    def add_bucket(self, bucket: Bucket) -> bool:
-        """Compile a bucket, prove it, and offer it; false when its rows differ from the smallest bucket's."""
-        if bucket in self._blocks:
+    def add_width(self, width: int) -> bool:
+        """Compile a width, prove it, and offer it; false when its rows differ from the narrowest one's."""
+        if width in self._blocks:
             return True
-        block = self._compile(bucket)
-        proven = agrees(block, self._blocks[REFERENCE], bucket, self.features, self.state_size, REFERENCE)
+        block = self._compile(width)
+        proven = agrees(block, self._blocks[NARROWEST], width, self.features, self.state_size)
         if proven:
-            self._blocks = {**self._blocks, bucket: block}  # a new dict: the other thread reads either
+            self._blocks = {**self._blocks, width: block}  # a new dict: the other thread reads either
         else:
-            log.warning("bucket_dropped", depth=bucket[0], width=bucket[1], reason="rows differ from the reference")
+            log.warning("width_dropped", width=width, reason=f"its rows are not bit for bit those of {NARROWEST}")
         return proven
 
     def start_compiling(self) -> None:
@@ -127,34 +126,35 @@ class StepModel:
             self._compiler = None
 
     def _compile_all(self) -> None:
-        for bucket in COMPILE_ORDER:
+        for width in WIDTHS:
             if self._stop.is_set():
                 return
-            self.add_bucket(bucket)
+            self.add_width(width)
 
-    def _compile(self, bucket: Bucket) -> Block:
-        """The executable of one bucket, compiled before this returns."""
-        depth, width = bucket
+    def _compile(self, width: int) -> Block:
+        """The executable of one width, compiled before this returns."""
         specs = [
-            tf.TensorSpec((depth, width, self.features), tf.float32),
-            tf.TensorSpec((depth, width), tf.bool),
-            tf.TensorSpec((depth, width), tf.bool),
+            tf.TensorSpec((DEEPEST, width, self.features), tf.float32),
+            tf.TensorSpec((DEEPEST, width), tf.bool),
+            tf.TensorSpec((DEEPEST, width), tf.bool),
             tf.TensorSpec((width, self.state_size), tf.float32),
+            tf.TensorSpec((), tf.int32),
         ]
-        # One function per bucket: XLA compiles a function of one shape while others run.
         traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
+        depths = {depth: tf.constant(depth) for depth in DEPTHS}
 
         def run(inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
-            answers, moved = traced(tf.constant(inputs), tf.constant(mask), tf.constant(reset), tf.constant(states))
-            return np.asarray(memoryview(answers)), np.asarray(memoryview(moved))  # views, no copies
+            depth = len(mask)
+            block = [tf.constant(_deepen(part)) for part in (inputs, mask, reset)]
+            answers, moved = traced(*block, tf.constant(states), depths[depth])
+            return np.asarray(memoryview(answers))[:depth], np.asarray(memoryview(moved))  # views, no copies
 
-        run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs))
+        run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs[:4]))
         return run
 
-    def _scan(self, inputs: Any, mask: Any, reset: Any, states: Any) -> tuple[Any, Any]:
-        """Trace a block: the step at each depth in turn, as a loop, so that every depth runs the same code."""
-        depth = inputs.shape[0]
-        answers = tf.TensorArray(tf.float32, size=depth, element_shape=(inputs.shape[1], self.outputs))
+    def _scan(self, inputs: Any, mask: Any, reset: Any, states: Any, depth: Any) -> tuple[Any, Any]:
+        """Trace a block: as many steps as `depth` says, of at most `DEEPEST`."""
+        answers = tf.TensorArray(tf.float32, size=DEEPEST, element_shape=(inputs.shape[1], self.outputs))
 
         def body(t: Any, states: Any, answers: Any) -> tuple[Any, Any, Any]:
             answer, states = self._step(inputs[t], mask[t], reset[t], states)
@@ -163,7 +163,7 @@ class StepModel:
         # The weights are constants of this model from here on, whatever happens to the Keras model.
         with keras.StatelessScope(state_mapping=self._weights):
             _, states, answers = tf.while_loop(
-                lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=depth
+                lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=DEEPEST
             )
         return answers.stack(), states
 
@@ -197,6 +197,15 @@ def load_step_model(artifact: Artifact) -> StepModel:
             "this cellstream's rules differ from those of the one that exported it. Export the model again."
         )
     return model
+
+
+def _deepen(part: NDArray[Any]) -> NDArray[Any]:
+    """`(T, B, ...)` -> `(DEEPEST, B, ...)`; what lies below T is never read."""
+    if len(part) == DEEPEST:
+        return part
+    deep = np.empty((DEEPEST, *part.shape[1:]), part.dtype)
+    deep[: len(part)] = part
+    return deep
 
 
 def _layout(graph: StepGraph) -> tuple[StateSlot, ...]:

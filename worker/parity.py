@@ -14,7 +14,7 @@ Floats: TypeAlias = NDArray[np.float32]
 TOLERANCE = 1e-6
 SEEDS = (1, 2, 3)
 SEQUENCES, LONGEST, PREFIXES = 24, 40, 8
-CUTS = ((1, 64), (4, 64), (2, 128))
+WIDTHS = (64, 128)
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ def certify(model: Any, stepped: Any, tolerance: float = TOLERANCE, seeds: tuple
         tolerance: largest absolute difference of an answer.
         seeds: one set of sequences for each.
     """
-    buckets = tuple(bucket for bucket in CUTS if stepped.add_bucket(bucket))
+    for width in WIDTHS:
+        stepped.add_width(width)
+    buckets = stepped.buckets
     largest, prefixes = 0.0, 0
     for seed in seeds:
         rng = np.random.default_rng(seed)
@@ -139,8 +141,8 @@ def run_interleaved(
     # Garbage: only a reset may make a state usable, and rows of padding must not reach the others.
     states = np.full((len(streams), stepped.state_size), np.nan, np.float32)
     done = np.zeros(len(streams), int)
-    while len(waiting := [k for k, stream in enumerate(streams) if done[k] < len(stream)]):
-        depth, width = buckets[rng.integers(len(buckets))]
+    while waiting := [k for k, stream in enumerate(streams) if done[k] < len(stream)]:
+        depth, width = buckets[int(rng.integers(len(buckets)))]
         chosen = rng.permutation(waiting)[: rng.integers(1, min(len(waiting), width) + 1)]
         rows = rng.permutation(width)[: len(chosen)]
         inputs = np.full((depth, width, stepped.features), np.nan, np.float32)

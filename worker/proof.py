@@ -1,4 +1,4 @@
-"""The proof that a bucket may be used: bit for bit the rows of the smallest bucket."""
+"""The proof that a width may be used: bit for bit the rows of the narrowest one, stepped one by one."""
 
 from __future__ import annotations
 
@@ -12,55 +12,46 @@ Floats: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
 Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
 
+DEPTH, NARROWEST = 4, 64
+
 # Ordinary values, values that saturate, and values so small that a flush to zero would show.
 SCALES = (1.0, 30.0, 1e-39)
 
 
-def agrees(
-    block: Block,
-    reference: Block,
-    bucket: tuple[int, int],
-    features: int,
-    state_size: int,
-    small: tuple[int, int] = (1, 64),
-) -> bool:
-    """Run the same random streams through a bucket and, elsewhere in other company, through the reference.
+def agrees(block: Block, reference: Block, width: int, features: int, state_size: int) -> bool:
+    """Run the same random streams through a width and, elsewhere in other company, through the reference.
 
     Args:
-        block: the bucket's function; see `StepModel.run_block`.
-        reference: the function of the reference bucket.
-        bucket: `(T, B)` of the bucket; B is a multiple of the reference's.
+        block: the function of the width; see `StepModel.run_block`.
+        reference: the function of the narrowest width.
+        width: a multiple of `NARROWEST`.
         features: width of a sample.
         state_size: elements of a state.
-        small: the reference bucket, of depth 1.
 
     Returns:
         Whether all answers at unmasked timesteps, and all states, are the same bits.
     """
     rng = np.random.default_rng(64)
-    return all(_same(block, reference, bucket, features, state_size, small, scale, rng) for scale in SCALES)
+    return all(_same(block, reference, width, features, state_size, scale, rng) for scale in SCALES)
 
 
 def _same(
     block: Block,
     reference: Block,
-    bucket: tuple[int, int],
+    width: int,
     features: int,
     state_size: int,
-    small: tuple[int, int],
     scale: float,
     rng: np.random.Generator,
 ) -> bool:
     """One draw of `agrees`."""
-    depth, width = bucket
-    inputs = (scale * rng.standard_normal((depth, width, features))).astype(np.float32)
+    inputs = (scale * rng.standard_normal((DEPTH, width, features))).astype(np.float32)
     states = (scale * rng.standard_normal((width, state_size))).astype(np.float32)
-    mask, reset = rng.random((depth, width)) < 0.9, rng.random((depth, width)) < 0.1
+    mask, reset = rng.random((DEPTH, width)) < 0.9, rng.random((DEPTH, width)) < 0.1
     answers, moved = block(inputs, mask, reset, states)
-    places = rng.permutation(width).reshape(-1, small[1])
-    for rows in places:  # other neighbours and other places than in the bucket
+    for rows in rng.permutation(width).reshape(-1, NARROWEST):  # other neighbours and other places than in the block
         state = states[rows]
-        for t in range(depth):
+        for t in range(DEPTH):
             answer, state = reference(inputs[t : t + 1, rows], mask[t : t + 1, rows], reset[t : t + 1, rows], state)
             if not _equal_bits(answers[t, rows][mask[t, rows]], answer[0][mask[t, rows]]):
                 return False
