@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from worker.artifact import StateSlot
 
 FORMAT_VERSION = 1
+MAX_TEXT = 4096
 # Rows copied at a time: bounds the memory beside the file, and how long another thread waits for the GIL.
 ROWS = 8_192
 IDS = 4_096
@@ -97,13 +98,20 @@ def write_file(file: BinaryIO, snapshot: Snapshot, layout: Sequence[StateSlot]) 
         for name in NUMBERS:
             h5.attrs.create(name, getattr(snapshot, name), dtype="<i8")
         for name in TEXTS:
-            h5.attrs[name] = getattr(snapshot, name)
+            _write_text(h5, name, getattr(snapshot, name))
         _write_ids(h5.create_group("ids"), snapshot.stream_ids)
         _write_states(h5.create_group("states"), snapshot.states, layout)
         for name in COLUMNS:
             h5.create_dataset(name, data=getattr(snapshot, name), dtype="<i8")
     if target.fault is not None:
         raise target.fault
+
+
+def _write_text(owner: Any, name: str, text: str) -> None:
+    """As a string of fixed length: the reader takes no other (see there)."""
+    encoded = text.encode()
+    assert len(encoded) <= MAX_TEXT, f"{name} is longer than {MAX_TEXT} bytes"
+    owner.attrs[name] = np.array(encoded, f"S{max(1, len(encoded))}")
 
 
 def _write_ids(group: Any, ids: list[bytes]) -> None:
@@ -125,7 +133,8 @@ def _write_states(group: Any, states: npt.NDArray[np.float32], layout: Sequence[
     datasets = []
     for index, slot in enumerate(layout):
         dataset = group.create_dataset(str(index), (len(states), *slot.shape), "<f4")
-        dataset.attrs["layer"], dataset.attrs["name"] = slot.layer, slot.name
+        _write_text(dataset, "layer", slot.layer)
+        _write_text(dataset, "name", slot.name)
         datasets.append(dataset)
     cuts = cuts_of([prod(slot.shape) for slot in layout])
     assert [slot.offset for slot in layout] == [start for start, _ in cuts], "the state layout has gaps"

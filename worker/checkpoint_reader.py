@@ -2,7 +2,8 @@
 
 The digest was verified before, but a file may have been made to be read here. Only hard links to contiguous,
 unfiltered datasets of the expected types are opened; a virtual or external dataset, a compressed one or one that
-claims more than the file has is refused before a byte of it is read (RELIABILITY rule 19).
+claims more than the file has is refused before a byte of it is read (RELIABILITY rule 19). Nothing is read from
+the global heap, where strings of variable length lie: HDF5 2.0 walks a damaged one for ever.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from worker.checkpoint_file import COLUMNS, FORMAT_VERSION, IDS, NUMBERS, ROWS, TEXTS, Snapshot, cuts_of
+from worker.checkpoint_file import COLUMNS, FORMAT_VERSION, IDS, MAX_TEXT, NUMBERS, ROWS, TEXTS, Snapshot, cuts_of
 from worker.checkpoint_io import WholeFile
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel
 
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from worker.artifact import StateSlot
 
 MAX_SLOTS = 4096
-MAX_TEXT = 4096
 
 # What h5py raises, depending on which of its layers notices a malformed file.
 _HDF5_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
@@ -194,12 +194,14 @@ class _Reader:
 
     def text(self, owner: Any, name: str) -> str:
         attribute = owner.attrs.get_id(name) if name in owner.attrs else None
-        if attribute is None or attribute.shape != () or h5py.check_string_dtype(attribute.dtype) is None:
-            raise CheckpointDamaged(f"attribute {name} is missing or not a text")
-        value = owner.attrs[name]
-        if not isinstance(value, str) or len(value) > MAX_TEXT:
-            raise CheckpointDamaged(f"attribute {name} is not a text of at most {MAX_TEXT} characters")
-        return value
+        if (
+            attribute is None
+            or attribute.shape != ()
+            or attribute.dtype.kind != "S"
+            or attribute.dtype.itemsize > MAX_TEXT
+        ):
+            raise CheckpointDamaged(f"attribute {name} is missing or not a text of fixed length, at most {MAX_TEXT}")
+        return bytes(owner.attrs[name]).decode()
 
 
 def _expect_plausible(columns: dict[str, npt.NDArray[np.int64]], next_offset: int) -> None:

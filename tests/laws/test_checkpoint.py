@@ -186,7 +186,7 @@ def test_no_group_id_leaves_its_folder(tmp_path: Path, group: str) -> None:
     store = CheckpointStore(str(root), group, LAYOUT)
     ref = store.write(make_snapshot())
     assert_equal(store.read(ref), make_snapshot())
-    written = [path for path in tmp_path.rglob("*.h5")]
+    written = list(tmp_path.rglob("*.h5"))
     assert [path.parents[3] for path in written] == [root]
     assert CheckpointStore(str(root), "group", LAYOUT).refs(TOPIC, 0) == []
 
@@ -377,11 +377,12 @@ FORGERIES: dict[str, tuple[Callable[[Any], None], str]] = {
     "no version": (lambda h5: h5.attrs.__delitem__("format_version"), "format_version"),
     "a number as text": (set_attribute("next_offset", "100"), "next_offset"),
     "a text as number": (set_attribute("topic", 3), "topic"),
+    "a text of variable length": (set_attribute("topic", TOPIC), "fixed length"),
     "an array as number": (set_attribute("partition", np.zeros(3, np.int64)), "partition"),
-    "a long text": (set_attribute("topic_id", "x" * 10_000), "topic_id"),
+    "a long text": (set_attribute("topic_id", np.bytes_("x" * 10_000)), "topic_id"),
     "another partition": (set_attribute("partition", np.int64(1)), "its place says"),
     "another offset": (set_attribute("next_offset", np.int64(101)), "its place says"),
-    "another topic": (set_attribute("topic", "other"), "its place says"),
+    "another topic": (set_attribute("topic", np.bytes_("other")), "its place says"),
     "a soft link": (soft_link, "link"),
     "an external link": (external_link, "link"),
     "an external group": (external_group, "link"),
