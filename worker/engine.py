@@ -110,13 +110,13 @@ class Engine:
             closings = evict(state, begin)
             events, inputs, stop = resolve(reading, state, begin)
         piece = Piece(reading, state, stop, events, inputs, closings)
+        state.stream_time = int(events.clock[-1])
         if len(events.row):
             piece.placement = placement = place(events, state, self._sequence_length, self._idle_ms)
             counts = np.add.reduceat(placement.is_sample, placement.segments[:-1], dtype=np.int64)
             piece.streams = placement.row[placement.segments[:-1]][counts > 0]
             piece.counts = counts[counts > 0]
             piece.closings += placement.closings
-            state.stream_time = int(events.stream_time[-1])
         return piece
 
     def _step(self, pieces: list[Piece], outcome: Outcome) -> None:

@@ -45,7 +45,10 @@ class Events:
         within: int64, index of the sample in its record; 0 but for chunks.
         offset: int64, the record's.
         time: int64, the record's, ms; records without one have the partition's time.
-        stream_time: int64, largest record time of the partition up to and including the record, ms.
+        stream_time: int64, the partition's time at the record, ms.
+        begin: the first record that was handled.
+        clock: `(records,)` int64, the partition's time at every record from `begin` on, ms: the largest record time
+            so far. A refused record does not move it; a marker for a stream that is not there does.
     """
 
     record: Rows
@@ -57,6 +60,8 @@ class Events:
     offset: Rows
     time: Rows
     stream_time: Rows
+    begin: int
+    clock: Rows
 
 
 @dataclass(slots=True)
@@ -124,7 +129,7 @@ def place(  # noqa: PLR0915 - one pass over the columns, its steps are numbered
     order = np.argsort(events.row, kind="stable")
     row, sample = events.row[order], events.is_sample[order]
     start, end = events.start[order], events.end[order]
-    offset, time, within = events.offset[order], events.time[order], events.within[order]
+    offset, clock, within = events.offset[order], events.stream_time[order], events.within[order]
     position = np.arange(len(row))
 
     first = np.empty(len(row), np.bool_)
@@ -140,8 +145,8 @@ def place(  # noqa: PLR0915 - one pass over the columns, its steps are numbered
     after_end = np.zeros(len(row), np.bool_)
     after_end[1:] = (end[:-1] != NONE) & ~first[1:]
     if idle_ms is not None:
-        before = np.where(first, state.times[row], np.roll(time, 1))  # of the stream's last event
-        silent = (start != NEW) & ~after_end & (events.stream_time[order] - before > idle_ms)
+        before = np.where(first, state.times[row], np.roll(clock, 1))  # when the stream was last heard of
+        silent = (start != NEW) & ~after_end & (clock - before > idle_ms)
         cause[silent] = IDLE
         fresh |= silent
     fresh |= after_end
@@ -188,12 +193,12 @@ def place(  # noqa: PLR0915 - one pass over the columns, its steps are numbered
     rows = row[last]
     state.timesteps[rows] = length[last]
     state.starts[rows], state.start_samples[rows] = begun[last], begun_sample[last]
-    state.times[rows], state.offsets[rows] = time[last], offset[last]
-    state.touched(time[last])
+    state.times[rows], state.offsets[rows] = clock[last], offset[last]
+    state.touched(clock[last])
     finished = rows[over[last] | (length[last] == 0)]
     return Placement(order, row, sample, timestep, begins, begun, begun_sample, segments, closings, finished)
 
 
 def first_silent(events: Events, limit_ms: int) -> int:
     """The record that brought the partition's time beyond `limit_ms`."""
-    return int(events.record[np.searchsorted(events.stream_time, limit_ms, side="right")])
+    return events.begin + int(np.searchsorted(events.clock, limit_ms, side="right"))

@@ -34,7 +34,8 @@ class PartitionState:
         timesteps: `(capacity,)` int64, samples of the open sequence so far.
         starts: `(capacity,)` int64, offset of the open sequence's first sample.
         start_samples: `(capacity,)` int64, index of that sample in its record; 0 but for chunks.
-        times: `(capacity,)` int64, record time of the last sample, ms.
+        times: `(capacity,)` int64, the partition's time at the last sample, ms. Silence is measured by it and not by
+            the sample's own timestamp, so that a late record counts as a sign of life.
         offsets: `(capacity,)` int64, offset of the last sample.
         stream_ids: by row.
         prefixes: by row, the encoded beginning of the sequence's events; None until it is needed.

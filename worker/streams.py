@@ -95,8 +95,10 @@ def _events(
     width = np.where(known, np.maximum(counts, end != NONE), 0)  # events of each record
     local = np.repeat(np.arange(stop - begin), width)
     within = np.arange(len(local)) - np.repeat(np.cumsum(width) - width, width)
-    times = np.array(reading.batch.times[begin:stop], np.int64)[local]
-    stream_time = np.maximum.accumulate(np.maximum(times, state.stream_time))
+    times = np.array(reading.batch.times[begin:stop], np.int64)
+    clock = np.maximum(times, state.stream_time)
+    clock[[i - begin for i in reading.bad if begin <= i < stop]] = state.stream_time
+    clock = np.maximum.accumulate(clock)
     events = Events(
         record=local + begin,
         row=rows[local],
@@ -105,7 +107,9 @@ def _events(
         end=np.where(within == width[local] - 1, end[local], NONE).astype(np.int8),
         within=within,
         offset=np.array(reading.batch.offsets[begin:stop], np.int64)[local],
-        time=np.where(times < 0, stream_time, times),
-        stream_time=stream_time,
+        time=np.where(times < 0, clock, times)[local],
+        stream_time=clock[local],
+        begin=begin,
+        clock=clock,
     )
     return events, inputs

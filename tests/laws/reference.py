@@ -79,8 +79,6 @@ class Reference:
         if "end-of-sequence" in names and reason != "end_of_sequence":
             end, reason = True, "end_header"
         assert key is not None
-        if not samples and (key not in self.streams):
-            return
         if samples and key not in self.streams and len(self.streams) == self.capacity:
             for victim in sorted(self.streams, key=lambda k: self.streams[k].last_offset)[
                 : math.ceil(self.capacity / 16)
@@ -95,9 +93,9 @@ class Reference:
         if start and key in self.streams:
             self._close(key, "start_of_sequence", offset, time)
         for within, x in enumerate(samples):
-            stream = self.streams.setdefault(key, Stream(offset, within, moment, offset))
+            stream = self.streams.setdefault(key, Stream(offset, within, self.time, offset))
             out, stream.state = self.model.step(np.array([x], np.float32), stream.state)
-            stream.last_time, stream.last_offset = moment, offset
+            stream.last_time, stream.last_offset = self.time, offset
             self.events.append(
                 (
                     key,
@@ -110,7 +108,6 @@ class Reference:
                 self._close(key, reason, offset, time)
             elif stream.length == self.sequence_length:
                 self._close(key, "sequence_length", offset, time)
-        self._expire(offset, time)
 
     def _advance_time(self, time: int, offset: int) -> None:
         self.time = max(self.time, time)
