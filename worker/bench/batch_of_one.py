@@ -21,6 +21,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from worker.artifact import read_artifact
+from worker.keras_file import open_model
 from worker.settings import Settings, load_settings
 
 TIMEOUT_S = 30.0
@@ -111,7 +112,7 @@ def main() -> None:
     stop = Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     artifact = read_artifact(settings.artifact)
-    trained = keras.models.load_model(artifact.model_path, compile=False, safe_mode=True)
+    trained = open_model(artifact.read_model(), str(artifact.model_path))
     run(settings, StatefulModel(trained), artifact.digest, stop)
 
 

@@ -99,6 +99,9 @@ def run_bench(settings: Settings, plan: Plan, say: Callable[[str], None]) -> Rep
 
 
 def _default_artifact(directory: Path) -> Artifact:
+    from worker.tensorflow_setup import setup_tensorflow
+
+    setup_tensorflow()
     import keras
 
     keras.utils.set_random_seed(1)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from statistics import median
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from worker.bench.contestant import Lap
@@ -24,10 +25,6 @@ class Spread:
     def of(cls, values: Sequence[float]) -> Spread:
         """Of at least one value."""
         return cls(median(values), min(values), max(values))
-
-    def text(self, form: str) -> str:
-        """`median (min..max)`, each in the given format."""
-        return f"{self.median:{form}} ({self.min:{form}}..{self.max:{form}})"
 
 
 @dataclass(frozen=True)
@@ -73,17 +70,19 @@ class Report:
         return asdict(self)
 
     def table(self) -> Table:
-        """The rows for a terminal."""
-        table = Table(title="median of the rounds (smallest..largest)", title_justify="left")
-        table.add_column("contestant")
-        for heading in ("samples/s", "CPU us/sample", "ratio to passthrough", "first output s", "memory MiB"):
-            table.add_column(heading, justify="right")
+        """The rows for a terminal of 80 columns or more."""
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
+        table.add_column("contestant", no_wrap=True)
+        for heading in ("samples/s", "from..to", "CPU us", "ratio", "first s", "MiB"):
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
+            rate = row.samples_per_s
             table.add_row(
                 row.name,
-                row.samples_per_s.text(",.0f"),
-                row.cpu_us.text(",.2f"),
-                "" if row.ratio is None else row.ratio.text(".4f" if row.ratio.median < 0.01 else ".2f"),
+                f"{rate.median:,.0f}",
+                f"{rate.min:,.0f}..{rate.max:,.0f}",
+                f"{row.cpu_us.median:,.2f}",
+                "" if row.ratio is None else f"{row.ratio.median:.3g}",
                 f"{row.first_output_s:.1f}",
                 f"{row.rss_bytes / 2**20:,.0f}",
             )
@@ -91,9 +90,14 @@ class Report:
 
     def words(self) -> list[str]:
         """What stands below the table."""
-        lines = [", ".join(f"{name} {value}" for name, value in self.conditions.items())]
+        lines = [
+            "medians of the rounds; CPU us: of the process, per sample; ratio: to the passthrough of the same round;",
+            "first s: from the start of the process to its first committed output; MiB: resident memory",
+            ", ".join(f"{name} {value}" for name, value in self.conditions.items()),
+        ]
         if self.speedup is not None:
-            lines.append(f"cellstream answers {self.speedup.text(',.0f')} times the batch-of-one loop's samples")
+            speedup = f"{self.speedup.median:,.0f} ({self.speedup.min:,.0f}..{self.speedup.max:,.0f})"
+            lines.append(f"cellstream answers {speedup} times the batch-of-one loop's samples")
         if self.largest_difference is not None:
             lines.append(
                 f"largest difference between the two in {self.compared:,} probabilities: {self.largest_difference:.1e}"
