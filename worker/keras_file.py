@@ -66,8 +66,22 @@ def model_bytes(model: Any) -> bytes:
                 if name == "metadata.json":
                     facts = {**json.loads(content), "date_saved": "1980-01-01@00:00:00"}
                     content = json.dumps(facts, sort_keys=True).encode()
+                if name == "config.json":
+                    content = json.dumps(_renumbered(json.loads(content), {})).encode()
                 fixed.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), content)
     return out.getvalue()
+
+
+def _renumbered(config: Any, numbers: dict[int, int]) -> Any:
+    """A configuration whose shared objects are numbered as they appear; Keras numbers them by their memory addresses."""
+    if isinstance(config, list):
+        return [_renumbered(part, numbers) for part in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: numbers.setdefault(part, len(numbers)) if key == "shared_object_id" else _renumbered(part, numbers)
+        for key, part in config.items()
+    }
 
 
 def _verify(content: bytes, name: str) -> None:
