@@ -73,7 +73,7 @@ def model_bytes(model: Any) -> bytes:
 
 
 def _renumbered(config: Any, numbers: dict[int, int]) -> Any:
-    """A configuration whose shared objects are numbered as they appear; Keras numbers them by their memory addresses."""
+    """A configuration whose shared objects are numbered as they appear; Keras writes their memory addresses."""
     if isinstance(config, list):
         return [_renumbered(part, numbers) for part in config]
     if not isinstance(config, dict):
