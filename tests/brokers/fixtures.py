@@ -45,6 +45,9 @@ class TestCluster:
     def topic(self, name: str, partitions: int = 4, **settings: str) -> str:
         """Create a topic under a unique name and return it.
 
+        Nothing is removed from it unless the settings say so: retention goes by the records' own times, and tests
+        write of old times.
+
         Args:
             name: its beginning.
             partitions: 4 are all that the embedded broker can do.
@@ -52,7 +55,7 @@ class TestCluster:
         """
         assert self.kind == "kafka" or (partitions == 4 and not settings), "the embedded broker cannot do that"
         unique = self.unique(name)
-        named = {key.replace("_", "."): value for key, value in settings.items()}
+        named = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in settings.items()}
         Cluster(self.conf).create(unique, partitions, BROKER_DEFAULT, named)
         return unique
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from confluent_kafka import OFFSET_INVALID
 
 from tests.brokers.fixtures import TestCluster
 from tests.deployment import Deployment, Reader, output, read_all, until_read
@@ -115,10 +116,13 @@ def test_sigterm_leaves_within_ten_seconds_with_a_checkpoint_at_the_committed_of
 
 
 def newest_checkpoints(deployment: Deployment) -> list[int]:
-    """The highest `next_offset` in the names of each partition's checkpoints."""
+    """The highest `next_offset` in the names of each partition's checkpoints; -1001 as for a missing commit."""
     group, topic = deployment.group_id, deployment.input_topic
     folders = [deployment.checkpoints / group / topic / str(partition) for partition in range(4)]
-    return [max(int(path.name.partition("-")[0]) for path in folder.glob("*.h5")) for folder in folders]
+    return [
+        max((int(path.name.partition("-")[0]) for path in folder.glob("*.h5")), default=OFFSET_INVALID)
+        for folder in folders
+    ]
 
 
 def sources(outputs: list[Output]) -> list[tuple[int, int]]:
