@@ -61,8 +61,12 @@ class Cluster:
         except KafkaException as fault:
             raise self._fault("the cluster's ID", fault) from None
 
-    def topics(self, names: Sequence[str]) -> dict[str, Topic]:
+    def topics(self, names: Sequence[str], with_settings: bool = True) -> dict[str, Topic]:
         """Describe the named topics; those that do not exist are left out.
+
+        Args:
+            names: of the topics.
+            with_settings: also their settings, which takes the right to describe configurations.
 
         Raises:
             FatalFault: no answer in time, or no right to describe.
@@ -75,7 +79,8 @@ class Cluster:
             answer = self._result(f"topic {name}", asked[name])
             if answer is not None:
                 replicas = min((len(partition.replicas) for partition in answer.partitions), default=0)
-                found[name] = Topic(name, str(answer.topic_id), len(answer.partitions), replicas, self._settings(name))
+                settings = self._settings(name) if with_settings else {}
+                found[name] = Topic(name, str(answer.topic_id), len(answer.partitions), replicas, settings)
         return found
 
     def create(self, name: str, partitions: int, replication_factor: int, settings: Mapping[str, str]) -> None:

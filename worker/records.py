@@ -57,6 +57,15 @@ class RecordBatch:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Position:
+    """An input offset to commit, or committed: the first one not handled yet, and the note kept with it."""
+
+    partition: int
+    offset: int
+    note: str = ""
+
+
 @dataclass(slots=True)
 class DeadLetter:
     """A refused record, bounded, with what was wrong and where it stood."""

@@ -1,0 +1,119 @@
+"""Build a worker from its settings: the one place that knows every part."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import structlog
+
+from worker.admin import Cluster
+from worker.artifact import read_artifact
+from worker.checkpoint import CheckpointStore, CheckpointWriter
+from worker.codecs import Codec, Float32Codec, JsonCodec
+from worker.dead_letters import BadRecordLimit
+from worker.encoding import ProbabilityEncoder
+from worker.engine import Engine
+from worker.errors import Refused
+from worker.health import Health, serve
+from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
+from worker.keeper import StateKeeper
+from worker.loop import Worker
+from worker.metrics import Metrics
+from worker.observer import Observer, TimedModel
+from worker.reading import Reader
+from worker.recovery import Policies
+from worker.sequences import REASONS
+from worker.settings import Settings
+from worker.tensorflow_setup import setup_tensorflow
+
+log = structlog.get_logger("cellstream")
+
+
+@contextmanager
+def assemble(settings: Settings) -> Iterator[Worker]:
+    """A worker that is ready for `startup`, its metrics served for as long as the context lasts.
+
+    Raises:
+        CellstreamError: the artifact cannot be used, a topic is not there, or no broker answers.
+    """
+    assert settings.artifact is not None
+    artifact = read_artifact(settings.artifact)
+    conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
+    topic_id = _existing_topics(settings)
+    setup_tensorflow()
+    from worker.model import load_step_model
+
+    model = load_step_model(artifact)
+    manifest = artifact.manifest
+    metrics = Metrics(reset_reasons=REASONS[1:])
+    metrics.set_model(artifact.digest, model.features, model.outputs, model.state_size)
+    health = Health()
+    engine = Engine(
+        TimedModel(model, metrics),
+        Reader(_codec(settings, manifest.features), settings.stream_id_from),
+        ProbabilityEncoder(manifest.classes, artifact.digest[:12]),
+        settings.input_topic,
+        settings.sequence_length,
+        settings.idle_timeout_s,
+        settings.closing_events,
+    )
+    store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout)
+    keeper = StateKeeper(
+        CheckpointWriter(store, settings.checkpoints_kept),
+        model.initial_state,
+        settings.max_streams_per_partition,
+        artifact.digest,
+        Policies(settings.start_from, settings.on_lost_state, settings.on_lost_offsets, settings.on_model_change),
+        settings.checkpoint_interval_s,
+        settings.checkpoint_interval_records,
+    )
+    worker = Worker(
+        Source(conf, settings.input_topic, settings.group_id),
+        _sink(settings, conf),
+        engine,
+        keeper,
+        Observer(metrics, health),
+        BadRecordLimit(settings.max_bad_ratio),
+        artifact.digest,
+        topic_id,
+        settings.commit_interval_ms / 1000,
+        settings.poll_records,
+    )
+    server = serve(metrics, health, settings.metrics_host, settings.metrics_port)
+    log.info("metrics", address=f"http://{settings.metrics_host}:{server.port}/metrics")
+    model.start_compiling()
+    try:
+        yield worker
+    finally:
+        server.close()
+        model.stop_compiling()
+
+
+def _existing_topics(settings: Settings) -> str:
+    """The input topic's ID.
+
+    Raises:
+        Refused: one of the three topics does not exist.
+    """
+    names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
+    topics = Cluster(settings.kafka_conf()).topics(names, with_settings=False)
+    missing = [name for name in names if name not in topics]
+    if missing:
+        raise Refused(f"missing on {settings.bootstrap_servers}: {', '.join(missing)}. Create with `cellstream topics`")
+    return topics[settings.input_topic].topic_id
+
+
+def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
+    limits = settings.max_record_bytes, settings.max_samples_per_record
+    kind, _, name = settings.stream_id_from.partition(":")
+    if settings.input_codec == "float32":
+        return Float32Codec(len(features), *limits)
+    return JsonCodec(features, *limits, name if kind == "field" else None)
+
+
+def _sink(settings: Settings, conf: dict[str, str]) -> Sink:
+    topics = settings.output_topic, settings.dead_letter_topic
+    if settings.delivery == "at_least_once":
+        return FlushingSink(conf, *topics)
+    return TransactionalSink(conf, *topics, settings.transactional_id, settings.instance_id)

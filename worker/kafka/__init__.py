@@ -1,0 +1,9 @@
+"""Records in by `Source`, outputs and offsets out by `Sink`: the only users of confluent_kafka's data path.
+
+The client's exceptions are translated here into the reactions of `worker.errors`, and its messages into columns.
+"""
+
+from worker.kafka.sink import FlushingSink, Sink, TransactionalSink
+from worker.kafka.source import Listener, Source
+
+__all__ = ["FlushingSink", "Listener", "Sink", "Source", "TransactionalSink"]

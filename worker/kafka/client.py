@@ -1,0 +1,44 @@
+"""What both ends of the client share: properties, and errors in our words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from confluent_kafka import KafkaError
+
+from worker.errors import FatalFault
+
+# Bad credentials are never fatal to librdkafka: it tries for ever, and only its error callback knows the cause.
+CREDENTIAL_ERRORS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
+ACCESS_ERRORS = (
+    KafkaError.TOPIC_AUTHORIZATION_FAILED,
+    KafkaError.GROUP_AUTHORIZATION_FAILED,
+    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
+)
+
+
+def consumer_properties(conf: Mapping[str, str]) -> dict[str, str]:
+    """Pass-through properties that a consumer knows."""
+    return {name: value for name, value in conf.items() if not name.startswith(PRODUCER_ONLY)}
+
+
+def producer_properties(conf: Mapping[str, str]) -> dict[str, str]:
+    """Pass-through properties that a producer knows."""
+    return {name: value for name, value in conf.items() if not name.startswith(CONSUMER_ONLY)}
+
+
+def fatal(what: str, error: KafkaError) -> FatalFault:
+    """A client error that ends the process, in words."""
+    return FatalFault(f"{what}: {error.name()}: {error.str()}")
+
+
+# librdkafka warns of every property that the other kind of client would know.
+PRODUCER_ONLY = (
+    "queue.buffering", "linger.", "batch.", "message.timeout", "delivery.timeout", "compression.", "retries",
+    "message.send", "request.required", "request.timeout", "sticky.", "partitioner", "transaction.", "acks",
+)  # fmt: skip
+CONSUMER_ONLY = (
+    "group.", "session.", "heartbeat.", "partition.assignment", "max.poll", "fetch.", "queued.", "offset.store",
+    "coordinator.query", "consume.",
+)  # fmt: skip

@@ -1,0 +1,289 @@
+"""Outputs and offsets out: together in one transaction, or flushed before the offsets are committed.
+
+A transaction's errors are read in one order (RELIABILITY rule 9): what requires an abort is aborted, what is
+retriable is the same call again, anything else ends the process. Whether a commit without an answer went through
+is never guessed: the producer is replaced, which settles its last transaction, and the broker's committed offset
+says what happened.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+
+from worker.errors import FatalFault, TransientFault
+from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, fatal, producer_properties
+from worker.kafka.source import Source
+from worker.records import Outcome, Position
+
+log = logging.getLogger("librdkafka")
+
+CALL_TIMEOUT_S = 5.0
+GIVE_UP_S = 120.0
+FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+PRODUCER_CONF: dict[str, Any] = {
+    "enable.idempotence": True,
+    "acks": "all",
+    "linger.ms": 5,
+    "queue.buffering.max.messages": 1_000_000,
+    # Java's default for keyed records: the same key goes to the same partition, whoever wrote it.
+    "partitioner": "murmur2_random",
+    "delivery.report.only.error": True,
+}
+TRANSACTION_CONF: dict[str, Any] = {"transaction.timeout.ms": 10_000}
+
+
+class Sink(ABC):
+    """Where a poll's outcome goes.
+
+    Args:
+        conf: properties of every client.
+        output_topic: of the events.
+        dead_letter_topic: of the refused records.
+    """
+
+    def __init__(self, conf: Mapping[str, str], output_topic: str, dead_letter_topic: str) -> None:
+        self._conf = conf
+        self._output_topic = output_topic
+        self._dead_letter_topic = dead_letter_topic
+        self._cause: FatalFault | None = None
+        self._undelivered: list[str] = []
+        self._producer = self._new_producer()
+
+    @abstractmethod
+    def start(self) -> None:
+        """Be ready to produce.
+
+        Raises:
+            FatalFault: the broker refuses this client, or does not answer.
+        """
+
+    @abstractmethod
+    def commit(self, positions: Sequence[Position], source: Source) -> None:
+        """Make everything produced so far and the input offsets durable and visible, all or nothing.
+
+        Raises:
+            TransientFault: nothing of it was; the memory must be dropped and rebuilt.
+            FatalFault: the process cannot go on.
+        """
+
+    @abstractmethod
+    def abort(self) -> None:
+        """Give up what was produced since the last commit, as far as the delivery guarantee can."""
+
+    def produce(self, outcome: Outcome) -> None:
+        """Hand an outcome's events to the client; they leave in the background."""
+        produce, topic = self._producer.produce, self._output_topic
+        for value, key in zip(outcome.values, outcome.keys, strict=True):
+            try:
+                produce(topic, value, key)
+            except BufferError:
+                self._until_accepted(topic, value, key)
+        for letter in outcome.dead_letters:
+            self._until_accepted(self._dead_letter_topic, letter.value, letter.key, headers=letter.headers)
+        self._producer.poll(0)
+
+    def close(self) -> None:
+        """End the client; what was not committed is aborted by the broker in time."""
+        self._producer.purge()
+        self._producer.flush(1.0)
+
+    def _until_accepted(self, topic: str, value: bytes | None, key: bytes | None, **others: Any) -> None:
+        """Produce, waiting while the client's queue is full: that is the back-pressure of a slow broker."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            try:
+                self._producer.produce(topic, value, key, **others)
+            except BufferError:
+                if time.monotonic() > deadline:
+                    raise FatalFault(
+                        f"the output queue was full for {GIVE_UP_S:.0f} s: the broker takes nothing"
+                    ) from None
+                self._producer.poll(0.05)
+            else:
+                return
+
+    def _new_producer(self, **own: Any) -> Producer:
+        callbacks = {"error_cb": self._on_error, "on_delivery": self._on_delivery}
+        merged = {**PRODUCER_CONF, **own, **producer_properties(self._conf), **callbacks}
+        return Producer(merged, logger=log)
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in CREDENTIAL_ERRORS:
+            self._cause = FatalFault(f"the broker refuses this client: {error.str()}")
+        else:
+            log.warning("producer: %s", error.str())
+
+    def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and len(self._undelivered) < 10:
+            self._undelivered.append(f"{message.topic()}: {error.str()}")
+
+    def _raise_cause(self) -> None:
+        """Credentials that are wrong show up in the error callback only, and that is served by `poll`."""
+        self._producer.poll(0)
+        if self._cause is not None:
+            raise self._cause
+
+
+class TransactionalSink(Sink):
+    """Exactly once: events, dead letters and offsets share one transaction.
+
+    Args:
+        transactional_id: stable for this worker, unique in the group.
+        instance: what the operator calls this worker, for messages.
+    """
+
+    def __init__(
+        self, conf: Mapping[str, str], output_topic: str, dead_letter_topic: str, transactional_id: str, instance: str
+    ) -> None:
+        self._transactional_id = transactional_id
+        self._instance = instance
+        self._begun = False
+        super().__init__(conf, output_topic, dead_letter_topic)
+
+    def start(self) -> None:
+        """Register the transactional.id: fences a predecessor and settles its last transaction."""
+        self._call("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+
+    def produce(self, outcome: Outcome) -> None:
+        """Produce within the open transaction, beginning one when there is something to say."""
+        if outcome.values or outcome.dead_letters:
+            self._begin()
+            try:
+                super().produce(outcome)
+            except KafkaException as fault:
+                raise self._reaction("produce", fault.args[0], indefinite=False) from None
+
+    def commit(self, positions: Sequence[Position], source: Source) -> None:
+        """Send the offsets to the transaction and commit it."""
+        if not positions and not self._begun:
+            return
+        self._begin()
+        offsets = [TopicPartition(source.topic, p.partition, p.offset, p.note) for p in positions]
+        self._call(
+            "send_offsets_to_transaction",
+            lambda: self._producer.send_offsets_to_transaction(offsets, source.group_metadata(), CALL_TIMEOUT_S),
+        )
+        self._call("commit_transaction", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
+        self._begun = False
+
+    def abort(self) -> None:
+        """Abort the open transaction; a producer that cannot is replaced."""
+        if not self._begun:
+            return
+        self._begun = False
+        self._producer.purge()
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            try:
+                self._producer.abort_transaction(CALL_TIMEOUT_S)
+            except KafkaException as fault:
+                error = fault.args[0]
+                if error.retriable() and not error.fatal() and time.monotonic() < deadline:
+                    self._raise_cause()
+                    continue
+                self._refuse_to_fight(error)
+                log.warning("abort_transaction: %s; the producer is replaced", error.str())
+                self._replace()
+            return
+
+    def _begin(self) -> None:
+        if not self._begun:
+            try:
+                self._producer.begin_transaction()
+            except KafkaException as fault:
+                raise self._reaction("begin_transaction", fault.args[0], indefinite=False) from None
+            self._begun = True
+
+    def _call(self, what: str, request: Callable[[], Any]) -> None:
+        """Make one call until its outcome is known."""
+        deadline = time.monotonic() + GIVE_UP_S
+        indefinite = False
+        while True:
+            try:
+                request()
+            except KafkaException as fault:
+                error = fault.args[0]
+                self._raise_cause()
+                if error.retriable() and not error.txn_requires_abort() and time.monotonic() < deadline:
+                    indefinite = True
+                    log.warning("%s: %s; again", what, error.str())
+                    continue
+                raise self._reaction(what, error, indefinite) from None
+            return
+
+    def _reaction(self, what: str, error: KafkaError, indefinite: bool) -> Exception:
+        """Do what an error asks for and return what to raise."""
+        self._refuse_to_fight(error)
+        if error.code() in ACCESS_ERRORS:
+            return fatal(f"{what}: the principal lacks a right that the worker needs", error)
+        if error.txn_requires_abort():
+            if indefinite:  # a late commit could still reach the broker and hit the next transaction (rule 11)
+                self._replace()
+            else:
+                self.abort()
+            return TransientFault(f"{what}: {error.str()}")
+        if error.code() == KafkaError._FATAL or error.fatal():
+            self._replace()
+            return TransientFault(f"{what}: {error.str()}")
+        return fatal(what, error)
+
+    def _refuse_to_fight(self, error: KafkaError) -> None:
+        """A fenced producer has a successor; taking its place back would fence that one in turn."""
+        if error.code() in FENCED and not error.txn_requires_abort():
+            raise FatalFault(
+                f"another worker took over transactional.id {self._transactional_id} (or this one was away for longer "
+                f"than its transaction time-out): {error.str()}. Two workers with instance_id {self._instance} fence "
+                "each other: give each its own instance_id"
+            )
+
+    def _replace(self) -> None:
+        """A new producer with the same transactional.id: whatever the last one left open is settled."""
+        self._begun = False
+        self._producer.purge()
+        self._producer = self._new_producer()
+        self.start()
+
+    def _new_producer(self, **own: Any) -> Producer:
+        return super()._new_producer(**TRANSACTION_CONF, **{"transactional.id": self._transactional_id}, **own)
+
+
+class FlushingSink(Sink):
+    """At least once: everything is delivered before the offsets are committed."""
+
+    def start(self) -> None:
+        """Wait for a broker, so that a wrong address or password is told at the start."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while True:
+            try:
+                self._producer.list_topics(timeout=CALL_TIMEOUT_S)
+            except KafkaException as fault:
+                self._raise_cause()
+                if time.monotonic() > deadline:
+                    raise fatal("connecting", fault.args[0]) from None
+            else:
+                return
+
+    def commit(self, positions: Sequence[Position], source: Source) -> None:
+        """Flush, then commit the offsets through the consumer."""
+        deadline = time.monotonic() + GIVE_UP_S
+        while self._producer.flush(CALL_TIMEOUT_S) and time.monotonic() < deadline:
+            self._raise_cause()
+        if len(self._producer):
+            raise FatalFault(f"{len(self._producer)} events were not delivered within {GIVE_UP_S:.0f} s")
+        if self._undelivered:
+            undelivered, self._undelivered = self._undelivered, []
+            raise TransientFault(f"events were not delivered: {'; '.join(undelivered)}")
+        if positions:
+            source.commit(positions)
+
+    def abort(self) -> None:
+        """Drop what is still queued; what was delivered stays and will be delivered again."""
+        self._producer.purge()
+        self._producer.flush(CALL_TIMEOUT_S)
+        self._undelivered = []

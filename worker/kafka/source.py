@@ -1,0 +1,285 @@
+"""Records in: the input topic as one member of a consumer group.
+
+One thread owns the client. Its callbacks note what happened or do what must be done before they return, and never
+raise: an exception that leaves `consume()` loses the records it had taken from the queue (RELIABILITY rule 1).
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+
+from worker.errors import CellstreamError, FatalFault, StateRefused, TransientFault
+from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, consumer_properties, fatal
+from worker.records import NO_TIMESTAMP, Position, RecordBatch
+
+log = logging.getLogger("librdkafka")
+
+REQUEST_TIMEOUT_S = 10.0
+COMMITTED_TRIES = 6
+
+CONSUMER_CONF: dict[str, Any] = {
+    "enable.auto.commit": False,
+    "enable.auto.offset.store": False,
+    "auto.offset.reset": "error",
+    "isolation.level": "read_committed",
+    "check.crcs": True,
+    # After a full prefetch queue the fetcher sleeps this long; the default of a second makes the worker wait.
+    "fetch.queue.backoff.ms": 5,
+    "queued.max.messages.kbytes": 65_536,
+}
+CLASSIC_CONF: dict[str, Any] = {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 10_000}
+
+PASSING_ERRORS = (
+    KafkaError._ALL_BROKERS_DOWN,
+    KafkaError._TRANSPORT,
+    KafkaError._MAX_POLL_EXCEEDED,
+    KafkaError._RESOLVE,
+    KafkaError._TIMED_OUT,
+)
+
+
+class Listener(Protocol):
+    """What the owner of a `Source` does when partitions come and go; called inside `poll`, must not raise."""
+
+    def on_assign(self, partitions: Sequence[int]) -> None:
+        """Partitions are ours; their records flow once each was opened."""
+
+    def on_revoke(self, partitions: Sequence[int]) -> None:
+        """Partitions are about to go: finish or abort what concerns them before this returns."""
+
+    def on_lost(self, partitions: Sequence[int]) -> None:
+        """Partitions went already, somebody else may own them: commit nothing."""
+
+
+class Source:
+    """The input topic, as one member of the consumer group.
+
+    A partition's records are dropped until it is opened at the offset where its state ends. It is opened by
+    seeking from the main loop (RELIABILITY rule 7): assigning at an offset and pausing at once loses the offset
+    (librdkafka issue 2190), so nothing here pauses.
+
+    Args:
+        conf: properties of every client: brokers, security, and whatever was passed through.
+        topic: the input topic.
+        group_id: the consumer group.
+    """
+
+    def __init__(self, conf: Mapping[str, str], topic: str, group_id: str) -> None:
+        self.topic = topic
+        self.joined = False
+        self._listener: Listener | None = None
+        self._fault: CellstreamError | None = None
+        self._assigned: set[int] = set()
+        self._open: set[int] = set()
+        own = {"group.id": group_id, "error_cb": self._on_error, **CONSUMER_CONF}
+        if conf.get("group.protocol") != "consumer":
+            own = {**CLASSIC_CONF, **own}
+        merged = {**own, **consumer_properties(conf)}
+        strategy = str(merged.get("partition.assignment.strategy", "cooperative-sticky"))
+        self._incremental = "cooperative" in strategy
+        self._consumer = Consumer(merged, logger=log)
+
+    def subscribe(self, listener: Listener) -> None:
+        """Join the group."""
+        self._listener = listener
+        self._consumer.subscribe(
+            [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
+        )
+
+    def poll(self, max_records: int, timeout_s: float) -> list[RecordBatch]:
+        """Records of open partitions, in batches by partition; runs the listener.
+
+        Raises:
+            FatalFault: the client cannot go on, or has no right to.
+            StateRefused: an open partition's next record is gone from the log.
+        """
+        messages = self._consumer.consume(1, timeout_s)  # returns with the first record (rule 2)
+        if messages and max_records > 1:
+            messages += self._consumer.consume(max_records - 1, 0)
+        if self._fault is not None:
+            raise self._fault
+        if any(map(Message.error, messages)):
+            for message in messages:
+                self._check(message)
+            messages = [message for message in messages if message.error() is None]
+        by_partition: dict[int, list[Message]] = {}
+        for partition, message in zip(map(Message.partition, messages), messages, strict=True):
+            by_partition.setdefault(partition, []).append(message)
+        return [_batch(partition, found) for partition, found in by_partition.items() if partition in self._open]
+
+    @property
+    def assigned(self) -> frozenset[int]:
+        """Partitions of this member now."""
+        return frozenset(self._assigned)
+
+    def open(self, partition: int, offset: int) -> bool:
+        """Let a partition's records flow from an offset on; False while the client is not ready to seek."""
+        try:
+            self._consumer.seek(TopicPartition(self.topic, partition, offset))
+        except KafkaException as fault:
+            if fault.args[0].code() in (KafkaError._STATE, KafkaError._TIMED_OUT):
+                return False
+            raise fatal(f"seek of {self.topic}[{partition}] to {offset}", fault.args[0]) from None
+        self._open.add(partition)
+        return True
+
+    def close_partitions(self) -> None:
+        """Drop all records until the partitions are opened anew."""
+        self._open.clear()
+
+    def committed(self, partitions: Sequence[int]) -> dict[int, Position]:
+        """Committed offsets with their notes; a partition that has none is left out.
+
+        Raises:
+            TransientFault: no answer, after several tries; a time-out is never "no offset" (rule 6).
+        """
+        wanted = [TopicPartition(self.topic, partition) for partition in partitions]
+        for _ in range(COMMITTED_TRIES):
+            try:
+                found = self._consumer.committed(wanted, timeout=REQUEST_TIMEOUT_S)
+            except KafkaException as fault:
+                error = fault.args[0]
+                if self._fault is not None:
+                    raise self._fault from None
+                log.warning("committed offsets: %s", error.str())
+                continue
+            failed = [answer.error for answer in found if answer.error is not None]
+            if failed:
+                log.warning("committed offsets: %s", failed[0].str())
+                time.sleep(0.2)
+                continue
+            return {a.partition: Position(a.partition, a.offset, a.metadata or "") for a in found if a.offset >= 0}
+        raise TransientFault(f"committed offsets of {self.topic}: no answer after {COMMITTED_TRIES} tries")
+
+    def watermarks(self, partition: int) -> tuple[int, int]:
+        """First offset in the log and the one behind the last.
+
+        Raises:
+            TransientFault: no answer.
+        """
+        try:
+            found = self._consumer.get_watermark_offsets(
+                TopicPartition(self.topic, partition), timeout=REQUEST_TIMEOUT_S
+            )
+        except KafkaException as fault:
+            raise TransientFault(f"log bounds of {self.topic}[{partition}]: {fault.args[0].str()}") from None
+        if found is None:
+            raise TransientFault(f"log bounds of {self.topic}[{partition}]: no answer")
+        return int(found[0]), int(found[1])
+
+    def log_end(self, partition: int) -> int | None:
+        """The end of the log as the last fetch told it; None before the first. Asks nobody."""
+        found = self._consumer.get_watermark_offsets(TopicPartition(self.topic, partition), cached=True)
+        return None if found is None or found[1] < 0 else int(found[1])
+
+    def group_metadata(self) -> Any:
+        """The client's proof of membership, fresh for every transaction (rule 10)."""
+        return self._consumer.consumer_group_metadata()
+
+    def commit(self, positions: Sequence[Position]) -> None:
+        """Commit offsets outside a transaction, for at-least-once.
+
+        Raises:
+            TransientFault: the group moved on without us.
+        """
+        offsets = [TopicPartition(self.topic, p.partition, p.offset, p.note) for p in positions]
+        try:
+            answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+        except KafkaException as fault:
+            raise TransientFault(f"commit: {fault.args[0].str()}") from None
+        failed = [answer.error for answer in answers or [] if answer.error is not None]
+        if failed:
+            raise TransientFault(f"commit: {failed[0].str()}")
+
+    def close(self) -> None:
+        """Leave the group; runs `on_revoke` for what is still assigned."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Any, found: list[TopicPartition]) -> None:
+        partitions = [entry.partition for entry in found]
+        start = [TopicPartition(self.topic, partition, OFFSET_END) for partition in partitions]
+        self._guard(lambda: consumer.incremental_assign(start) if self._incremental else consumer.assign(start))
+        self.joined = True
+        self._assigned.update(partitions)
+        self._notify("on_assign", partitions)
+
+    def _on_revoke(self, consumer: Any, found: list[TopicPartition]) -> None:
+        partitions = [entry.partition for entry in found]
+        self._notify("on_revoke", partitions)
+        self._forget(partitions)
+        self._guard(lambda: consumer.incremental_unassign(found) if self._incremental else consumer.unassign())
+
+    def _on_lost(self, consumer: Any, found: list[TopicPartition]) -> None:
+        partitions = [entry.partition for entry in found]
+        self._notify("on_lost", partitions)
+        self._forget(partitions)
+        self._guard(lambda: consumer.incremental_unassign(found) if self._incremental else consumer.unassign())
+
+    def _forget(self, partitions: Sequence[int]) -> None:
+        self._assigned.difference_update(partitions)
+        self._open.difference_update(partitions)
+
+    def _notify(self, callback: str, partitions: Sequence[int]) -> None:
+        assert self._listener is not None
+        self._guard(lambda: getattr(self._listener, callback)(partitions))
+
+    def _guard(self, action: Callable[[], Any]) -> None:
+        """Run a part of a callback; what it raises waits until `poll` may raise it."""
+        try:
+            action()
+        except CellstreamError as fault:
+            self._fault = self._fault or fault
+        except KafkaException as fault:
+            self._fault = self._fault or fatal("rebalance", fault.args[0])
+
+    def _on_error(self, error: KafkaError) -> None:
+        if error.code() in CREDENTIAL_ERRORS:
+            self._fault = self._fault or FatalFault(f"the broker refuses this client: {error.str()}")
+        elif error.fatal():
+            self._fault = self._fault or fatal("consumer", error)
+        else:
+            log.warning("consumer: %s", error.str())
+
+    def _check(self, message: Message) -> None:
+        """Raise for a message that is an error, unless it passes by itself."""
+        error = message.error()
+        if error is None or error.code() in PASSING_ERRORS:
+            return
+        where = f"{self.topic}[{message.partition()}]"
+        if error.code() == KafkaError._AUTO_OFFSET_RESET:
+            if message.partition() in self._open:
+                raise StateRefused(
+                    f"{where}: the next record is gone from the log ({error.str()}); records were deleted beneath the "
+                    "worker. Restart it: it will say what state it has and what on_lost_state can do"
+                )
+            return
+        if error.code() in ACCESS_ERRORS:
+            raise FatalFault(
+                f"{error.str()}: the principal lacks a right that the worker needs (READ on topic and group)"
+            )
+        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
+            raise StateRefused(f"topic {self.topic} is not there: create it with `cellstream topics`")
+        if error.retriable() and not error.fatal():
+            log.warning("%s: %s", where, error.str())
+            return
+        raise fatal(where, error)
+
+
+def _batch(partition: int, messages: list[Message]) -> RecordBatch:
+    """Columns by unbound methods: the fastest way through ten thousand messages that Python has."""
+    headers = list(map(Message.headers, messages))
+    epoch = messages[-1].leader_epoch()
+    return RecordBatch(
+        partition,
+        list(map(Message.key, messages)),
+        list(map(Message.value, messages)),
+        list(map(Message.offset, messages)),
+        [stamp[1] if stamp[0] else NO_TIMESTAMP for stamp in map(Message.timestamp, messages)],
+        headers if any(headers) else None,
+        -1 if epoch is None else epoch,
+    )

@@ -1,0 +1,167 @@
+"""The states in memory and their checkpoints: how a partition is restored, and when it is saved.
+
+A checkpoint is a copy of committed state, taken at a commit boundary (RELIABILITY rule 14) and written in the
+background. Partitions take turns, so that the loop never copies two at once.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import structlog
+from numpy.typing import NDArray
+
+from worker.checkpoint import CheckpointRef, CheckpointWriter, Snapshot, WriteFailed, Written
+from worker.errors import StateRefused
+from worker.recovery import Log, Policies, Saved, Start, choose_start
+from worker.state import PartitionState
+
+log = structlog.get_logger(__name__)
+
+COLUMNS = ("states", "timesteps", "starts", "start_samples", "times", "offsets")
+
+
+@dataclass(frozen=True)
+class _Loaded(Saved):
+    snapshot: Snapshot
+
+
+class StateKeeper:
+    """Restore partitions and save them.
+
+    Args:
+        writer: background writer on the group's store.
+        initial_state: `(state_size,)` float32 of the model.
+        capacity: most live streams of a partition.
+        digest: of the artifact.
+        policies: what to do when state, offsets and log do not fit together.
+        interval_s: seconds between two checkpoints of a partition.
+        interval_records: records after which one is due as well, or None.
+        clock: monotonic seconds.
+        now: wall-clock seconds; only for a checkpoint's `created_ms`.
+    """
+
+    def __init__(
+        self,
+        writer: CheckpointWriter,
+        initial_state: NDArray[np.float32],
+        capacity: int,
+        digest: str,
+        policies: Policies,
+        interval_s: float,
+        interval_records: int | None,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._writer = writer
+        self._initial_state = initial_state
+        self._capacity = capacity
+        self._digest = digest
+        self._policies = policies
+        self._interval_s = interval_s
+        self._interval_records = interval_records
+        self._clock = clock
+        self._now = now
+        self._due_at: dict[int, float] = {}
+        self._saved_at: dict[int, int] = {}
+        self._topic_id = ""
+
+    def restore(self, bounds: Log) -> tuple[PartitionState, Start]:
+        """The state to begin with; the records from its `next_offset` on bring it to the committed offset.
+
+        Raises:
+            StateRefused: the exact state cannot be had.
+            TransientFault: the store failed; try again.
+        """
+        store, partition = self._writer.store, bounds.partition
+        refs: dict[int, list[CheckpointRef]] = {}
+        for ref in store.refs(bounds.topic, partition):
+            refs.setdefault(ref.next_offset, []).append(ref)
+
+        def load(offset: int) -> _Loaded:
+            *others, last = refs[offset]
+            for ref in others:
+                if store.sound(ref):
+                    last = ref
+            snapshot = store.read(last)
+            return _Loaded(offset, snapshot.topic_id, snapshot.artifact_digest, snapshot)
+
+        start = choose_start(bounds, sorted(refs, reverse=True), load, self._digest, self._policies)
+        self._topic_id = bounds.topic_id
+        state = PartitionState(partition, self._capacity, self._initial_state, start.next_offset)
+        state.committed = start.committed
+        if isinstance(start.saved, _Loaded):
+            _fill(state, start.saved.snapshot, bounds)
+            self._saved_at[partition] = start.next_offset
+        # Partitions that are assigned together are not all due together.
+        share = 0.5 + (partition * 0.381966) % 0.5
+        self._due_at[partition] = self._clock() + share * self._interval_s
+        return state, start
+
+    def is_due(self, state: PartitionState) -> bool:
+        """Whether a partition's committed state should be saved now."""
+        moved = state.committed - self._saved_at.get(state.partition, -1)
+        if not moved or state.next_offset != state.committed:
+            return False
+        if self._interval_records is not None and moved >= self._interval_records:
+            return True
+        return self._clock() >= self._due_at.get(state.partition, 0.0)
+
+    def save(self, topic: str, state: PartitionState) -> None:
+        """Copy a partition's committed state and hand it to the writer; nothing when it is saved already."""
+        assert state.next_offset == state.committed, "a checkpoint is taken of committed state only"
+        if self._saved_at.get(state.partition) == state.committed:
+            return
+        rows = state.rows()
+        self._writer.submit(
+            Snapshot(
+                topic=topic,
+                topic_id=self._topic_id,
+                partition=state.partition,
+                next_offset=state.next_offset,
+                leader_epoch=state.leader_epoch,
+                artifact_digest=self._digest,
+                stream_time=state.stream_time,
+                stream_ids=list(state.index),
+                created_ms=round(self._now() * 1000),
+                **{name: getattr(state, name)[rows] for name in COLUMNS},
+            )
+        )
+        self._saved_at[state.partition] = state.committed
+        self._due_at[state.partition] = self._clock() + self._interval_s
+
+    def release(self, topic: str, partition: int, lost: bool) -> None:
+        """Another worker owns the partition, or will: collect nothing more of it, save nothing of a lost one."""
+        self._saved_at.pop(partition, None)
+        self._due_at.pop(partition, None)
+        self._writer.disown(topic, partition, discard=lost)
+
+    def results(self) -> list[Written | WriteFailed]:
+        """Checkpoints finished since the last call; a failed one is due again at once."""
+        finished = self._writer.results()
+        for result in finished:
+            if isinstance(result, WriteFailed):
+                self._saved_at.pop(result.partition, None)
+        return finished
+
+    def wait(self, deadline_s: float) -> bool:
+        """Wait until everything submitted is durable; False when it took too long."""
+        return self._writer.wait(deadline_s)
+
+    def close(self, deadline_s: float) -> bool:
+        """Write what waits and end the writer; False when something was left."""
+        return self._writer.close(deadline_s)
+
+
+def _fill(state: PartitionState, snapshot: Snapshot, bounds: Log) -> None:
+    count = len(snapshot.stream_ids)
+    if count > state.capacity:
+        raise StateRefused(
+            f"{bounds.topic}[{bounds.partition}]: its checkpoint holds {count} streams, "
+            f"max_streams_per_partition is {state.capacity}: raise it to at least {count}"
+        )
+    state.load(snapshot.stream_ids, **{name: getattr(snapshot, name) for name in COLUMNS})
+    state.stream_time, state.leader_epoch = snapshot.stream_time, snapshot.leader_epoch

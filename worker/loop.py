@@ -1,0 +1,265 @@
+"""The main loop: poll, step, produce, commit, checkpoint.
+
+The worker is the group member's listener too. What it remembers of a partition is dropped whenever it may differ
+from what was committed, and rebuilt in one way (`restore_next`), whether the partition is new, a transaction was
+aborted, or the group took the partition away and gave it back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from threading import Event
+
+import structlog
+
+from worker.dead_letters import BadRecordLimit
+from worker.engine import Engine
+from worker.errors import TransientFault
+from worker.kafka import Sink, Source
+from worker.keeper import StateKeeper
+from worker.observer import Observer
+from worker.records import Outcome, Position
+from worker.recovery import Log, Start, note
+from worker.state import PartitionState
+
+log = structlog.get_logger(__name__)
+
+IDLE_POLL_S = 0.2
+RESTORING_POLL_S = 0.005
+HAND_OVER_S = 6.0  # of the ten seconds that an orchestrator waits after SIGTERM
+
+
+class Worker:
+    """One member of the group.
+
+    Args:
+        source: the input topic.
+        sink: the output and dead-letter topics.
+        engine: turns polls into outcomes.
+        keeper: restores and saves partitions.
+        observer: metrics and health.
+        limit: stops the worker when too many records are bad.
+        digest: of the artifact, noted with every commit.
+        topic_id: of the input topic; "" when the broker has none.
+        commit_interval_s: least time between two commits.
+        poll_records: most records of a poll.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        sink: Sink,
+        engine: Engine,
+        keeper: StateKeeper,
+        observer: Observer,
+        limit: BadRecordLimit,
+        digest: str,
+        topic_id: str,
+        commit_interval_s: float,
+        poll_records: int,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.source = source
+        self.sink = sink
+        self.engine = engine
+        self.keeper = keeper
+        self.observer = observer
+        self.limit = limit
+        self.digest = digest
+        self.topic_id = topic_id
+        self.commit_interval_s = commit_interval_s
+        self.poll_records = poll_records
+        self.clock = clock
+        self.states: dict[int, PartitionState] = {}
+        self.waiting: set[int] = set()
+        self._starts: dict[int, Start] = {}
+        self._restored: dict[int, PartitionState] = {}
+        self._unpinned: set[int] = set()
+        self._committed: dict[int, Position] = {}
+        self._uncommitted: list[Outcome] = []
+        self._committed_at = float("-inf")
+        self._failed = False
+
+    def startup(self) -> None:
+        """Reach the broker and join the group."""
+        self.sink.start()
+        self.source.subscribe(self)
+
+    def run(self, stop: Event) -> None:
+        """Answer records until `stop` is set."""
+        while not stop.is_set():
+            batches = self.source.poll(self.poll_records, self._poll_timeout_s())
+            try:
+                outcome = self.engine.process([(batch, self.states[batch.partition]) for batch in batches])
+                self.limit.observe(outcome.records, len(outcome.dead_letters))
+                self.sink.produce(outcome)
+                self._note(outcome)
+                if self._commit_due():
+                    self.commit()
+            except TransientFault as fault:
+                self.recover(fault)
+            self.restore_next()
+            self.observer.turn(self)
+
+    def shutdown(self) -> None:
+        """Finish what was begun and hand over: commit, save every partition, leave the group."""
+        try:
+            self.commit()
+        except TransientFault as fault:
+            self.recover(fault)
+        self._save(list(self.states.values()))
+        self.source.close()
+        self.keeper.close(HAND_OVER_S)
+        self.observer.checkpoints(self.keeper.results())
+        self.sink.close()
+
+    def fail(self) -> None:
+        """Leave without committing anything; whatever was not committed is left to the next owner."""
+        self._failed = True
+        self.sink.close()
+        self.source.close()
+        self.keeper.close(0.0)
+
+    def commit(self) -> None:
+        """Make the work since the last commit durable.
+
+        1. Events and offsets, in one transaction or in that order.
+        2. Only what is committed is remembered as such, counted, and may be saved.
+        3. Save the partition that is due, one at a commit.
+
+        Raises:
+            TransientFault: nothing of it was committed.
+        """
+        moved = [s for s in self.states.values() if s.next_offset > s.committed or s.partition in self._unpinned]
+        positions = [
+            Position(s.partition, s.next_offset, note(self._starts[s.partition].origin, self.digest, self.topic_id))
+            for s in moved
+        ]
+        begun = self.clock()
+        if positions or self._uncommitted:
+            self.sink.commit(positions, self.source)  # 1
+        self._committed_at = self.clock()
+        for state in moved:  # 2
+            state.committed = state.next_offset
+            self._unpinned.discard(state.partition)
+        self.observer.committed(self._uncommitted, self._committed_at - begun)
+        self._uncommitted = []
+        due = next((state for state in self.states.values() if self.keeper.is_due(state)), None)
+        if due is not None:  # 3
+            self.keeper.save(self.source.topic, due)
+
+    def recover(self, fault: TransientFault) -> None:
+        """Give up the work since the last commit: nothing in memory is trusted, every partition is restored."""
+        log.warning("aborted", reason=str(fault), partitions=sorted(self.states))
+        self.observer.aborted()
+        self.sink.abort()
+        self._uncommitted = []
+        self.states.clear()
+        self._forget_restores()
+        self.source.close_partitions()
+        self.waiting = set(self.source.assigned)
+
+    def restore_next(self) -> None:
+        """Restore one waiting partition and let its records flow; one a turn, so that the others are not kept."""
+        if not self.waiting:
+            return
+        partition = min(self.waiting)
+        try:
+            if partition not in self._restored:
+                self._restored[partition] = self._restore(partition)
+            state = self._restored[partition]
+            if not self.source.open(partition, state.next_offset):
+                return
+        except TransientFault as fault:
+            log.warning("restore_postponed", partition=partition, reason=str(fault))
+            self._forget_restores()
+            return
+        self.states[partition] = self._restored.pop(partition)
+        self.waiting.discard(partition)
+
+    def on_assign(self, partitions: Sequence[int]) -> None:
+        """Partitions are ours; the loop restores them."""
+        log.info("assigned", partitions=sorted(partitions))
+        self.observer.assigned(partitions)
+        self.waiting.update(partitions)
+        self._forget_restores()
+
+    def on_revoke(self, partitions: Sequence[int]) -> None:
+        """Commit and save what goes, so that its next owner has nothing to replay."""
+        log.info("revoked", partitions=sorted(partitions))
+        if not self._failed:
+            try:
+                self.commit()
+            except TransientFault as fault:
+                self.recover(fault)
+            self._save([self.states[p] for p in partitions if p in self.states])
+        self._release(partitions, lost=False)
+
+    def on_lost(self, partitions: Sequence[int]) -> None:
+        """Somebody else may own these already: commit nothing, save nothing."""
+        log.warning("lost", partitions=sorted(partitions))
+        if not self._failed and self.states:
+            self.recover(TransientFault("the group took partitions away without asking"))
+        self._release(partitions, lost=True)
+
+    def _restore(self, partition: int) -> PartitionState:
+        begun = self.clock()
+        if partition not in self._committed:
+            self._committed = self.source.committed(sorted(self.waiting))
+        low, high = self.source.watermarks(partition)
+        bounds = Log(self.source.topic, partition, self.topic_id, low, high, self._committed.get(partition))
+        state, start = self.keeper.restore(bounds)
+        self._starts[partition] = start
+        if bounds.committed is None or start.committed != bounds.committed.offset:
+            self._unpinned.add(partition)
+        self.observer.restored(state, start, self.clock() - begun)
+        log.info(
+            "restored",
+            partition=partition,
+            next_offset=start.next_offset,
+            committed=start.committed,
+            log_end=high,
+            streams=len(state),
+            source=start.why,
+        )
+        return state
+
+    def _save(self, states: Sequence[PartitionState]) -> None:
+        """Save partitions durably before they go; those that are still being replayed have their checkpoint."""
+        for state in states:
+            if state.next_offset == state.committed:
+                self.keeper.save(self.source.topic, state)
+        if not self.keeper.wait(HAND_OVER_S):
+            log.warning("checkpoints_late", seconds=HAND_OVER_S, partitions=sorted(s.partition for s in states))
+
+    def _release(self, partitions: Sequence[int], lost: bool) -> None:
+        self.observer.released(partitions, lost)
+        for partition in partitions:
+            self.states.pop(partition, None)
+            self.waiting.discard(partition)
+            self._unpinned.discard(partition)
+            self.keeper.release(self.source.topic, partition, lost)
+        self._forget_restores()
+
+    def _forget_restores(self) -> None:
+        """Offsets that were asked for earlier may have moved."""
+        self._restored.clear()
+        self._committed.clear()
+
+    def _note(self, outcome: Outcome) -> None:
+        if outcome.records:
+            self._uncommitted.append(outcome)
+
+    def _commit_due(self) -> bool:
+        return (bool(self._uncommitted) or bool(self._unpinned)) and (
+            self.clock() - self._committed_at >= self.commit_interval_s
+        )
+
+    def _poll_timeout_s(self) -> float:
+        if self.waiting:
+            return RESTORING_POLL_S
+        if self._uncommitted or self._unpinned:
+            return max(0.0, self._committed_at + self.commit_interval_s - self.clock())
+        return IDLE_POLL_S

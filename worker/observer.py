@@ -1,0 +1,165 @@
+"""What the loop tells the outside: metrics and health, so that the loop itself stays about records."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import structlog
+
+from worker.blocks import BlockModel, Flags, Floats, Shape
+from worker.checkpoint import WriteFailed, Written
+from worker.health import Health
+from worker.metrics import Metrics
+from worker.records import Outcome
+from worker.recovery import Start
+from worker.state import PartitionState
+
+if TYPE_CHECKING:
+    from worker.loop import Worker
+
+log = structlog.get_logger(__name__)
+
+GAUGES_EVERY_S = 1.0
+
+
+class Observer:
+    """Keep metrics and health up to date.
+
+    Args:
+        metrics: of this process.
+        health: of this process.
+        retention_ms: the input topic's, or None when unknown or unlimited.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        metrics: Metrics,
+        health: Health,
+        retention_ms: int | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.metrics = metrics
+        self.health = health
+        self._retention_ms = retention_ms
+        self._clock = clock
+        self._gauges_at = float("-inf")
+        self._checkpointed_ms: dict[int, int] = {}
+
+    def turn(self, worker: Worker) -> None:
+        """The loop has turned."""
+        self.health.beat()
+        replaying = [s.partition for s in worker.states.values() if s.next_offset < s.committed]
+        self.health.ready = worker.source.joined and not worker.waiting and not replaying
+        if not self.health.ready:
+            behind = sorted({*worker.waiting, *replaying})
+            self.health.waiting_for = f"partitions {behind} to be restored" if behind else "the first assignment"
+        self.checkpoints(worker.keeper.results())
+        if self._clock() - self._gauges_at >= GAUGES_EVERY_S:
+            self._gauges_at = self._clock()
+            self._set_gauges(worker)
+
+    def committed(self, outcomes: Sequence[Outcome], seconds: float) -> None:
+        """Count what has become visible; work that was aborted is never counted."""
+        if not outcomes:
+            return
+        metrics = self.metrics
+        metrics.commit_seconds.observe(seconds)
+        for outcome in outcomes:
+            metrics.records_total.inc(outcome.records - outcome.replayed)
+            metrics.replayed_records_total.inc(outcome.replayed)
+            metrics.samples_total.inc(outcome.probabilities)
+            metrics.probabilities_total.inc(outcome.probabilities)
+            metrics.count_resets(outcome.resets)
+            metrics.count_dead_letters(letter.reason for letter in outcome.dead_letters)
+            if outcome.cells:
+                metrics.batch_fill_ratio.observe(outcome.samples / outcome.cells)
+        times = [column for outcome in outcomes for column in outcome.sample_times]
+        if times:
+            metrics.observe_latency(np.concatenate(times))
+
+    def aborted(self) -> None:
+        """The work since the last commit was given up."""
+        self.metrics.commit_failures_total.inc()
+        self.metrics.transaction_aborts_total.inc()
+
+    def assigned(self, partitions: Sequence[int]) -> None:
+        """Partitions came."""
+        self.metrics.rebalances_total.labels("assign").inc()
+        for partition in partitions:
+            self.metrics.assign(partition)
+
+    def released(self, partitions: Sequence[int], lost: bool) -> None:
+        """Partitions went."""
+        self.metrics.rebalances_total.labels("lost" if lost else "revoke").inc()
+        for partition in partitions:
+            self.metrics.release(partition)
+            self._checkpointed_ms.pop(partition, None)
+
+    def restored(self, state: PartitionState, start: Start, seconds: float) -> None:
+        """A partition's checkpoint is loaded; what is left is to replay."""
+        self.metrics.restore_seconds.observe(seconds)
+
+    def checkpoints(self, results: Sequence[Written | WriteFailed]) -> None:
+        """Note finished checkpoints."""
+        for result in results:
+            if isinstance(result, WriteFailed):
+                self.metrics.checkpoint_failures_total.inc()
+                log.error(
+                    "checkpoint_failed",
+                    topic=result.topic,
+                    partition=result.partition,
+                    next_offset=result.next_offset,
+                    reason=str(result.error),
+                )
+                continue
+            ref = result.ref
+            self.metrics.checkpoint_seconds.observe(result.seconds)
+            self.metrics.set_checkpoint(ref.partition, ref.next_offset, result.created_ms, ref.size_bytes)
+            self._checkpointed_ms[ref.partition] = result.created_ms
+            log.info(
+                "checkpoint",
+                topic=ref.topic,
+                partition=ref.partition,
+                next_offset=ref.next_offset,
+                size_bytes=ref.size_bytes,
+                seconds=round(result.seconds, 3),
+            )
+
+    def _set_gauges(self, worker: Worker) -> None:
+        for state in worker.states.values():
+            end = worker.source.log_end(state.partition)
+            lag = None if end is None else max(0, end - state.next_offset)
+            self.metrics.set_partition(state.partition, live_streams=len(state), lag_records=lag)
+            created_ms = self._checkpointed_ms.get(state.partition)
+            if self._retention_ms is not None and created_ms is not None:
+                age_ms = time.time() * 1000 - created_ms
+                self.metrics.set_partition(state.partition, retention_margin_s=(self._retention_ms - age_ms) / 1000)
+        self.metrics.state_bytes.set(sum(state.size_bytes for state in worker.states.values()))
+
+
+class TimedModel:
+    """A block model whose calls are timed.
+
+    Args:
+        model: the real one.
+        metrics: where the seconds go.
+    """
+
+    def __init__(self, model: BlockModel, metrics: Metrics) -> None:
+        self._model = model
+        self._metrics = metrics
+        self.outputs = model.outputs
+
+    @property
+    def buckets(self) -> Sequence[Shape]:
+        """The model's."""
+        return self._model.buckets
+
+    def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+        """The model's, timed."""
+        with self._metrics.step_seconds.time():
+            return self._model.run_block(inputs, mask, reset, states)

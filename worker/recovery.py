@@ -1,0 +1,206 @@
+"""Where a partition's state comes from when it is assigned, or after an abort: the one recovery path.
+
+The state at the committed offset is rebuilt from the newest checkpoint at or below it and the records in between.
+Each commit carries a note of where the group began, so that the log alone is enough as long as it still reaches
+back that far. When nothing adds up to the exact state the partition is refused (RELIABILITY rule 16), unless the
+operator has named a policy.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from worker.errors import CheckpointDamaged, StateRefused
+from worker.records import Position
+
+NOTE = re.compile(r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*)$")
+
+
+@dataclass(frozen=True)
+class Log:
+    """What the broker says of a partition.
+
+    Attributes:
+        low: first offset that is still in the log.
+        high: the one behind the last.
+        committed: the group's committed position, or None.
+    """
+
+    topic: str
+    partition: int
+    topic_id: str
+    low: int
+    high: int
+    committed: Position | None
+
+
+@dataclass(frozen=True)
+class Policies:
+    """What the operator allows when state, offsets and log do not fit together; see `worker.settings`."""
+
+    start_from: str = "earliest"
+    on_lost_state: str = "refuse"
+    on_lost_offsets: str = "refuse"
+    on_model_change: str = "refuse"
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A checkpoint's coordinates, as far as the decision needs them; `ref` leads to the rest."""
+
+    next_offset: int
+    topic_id: str
+    artifact_digest: str
+
+
+SavedT = TypeVar("SavedT", bound=Saved)
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where to begin.
+
+    Attributes:
+        next_offset: the first record to step.
+        committed: records below it were answered before and are not published again.
+        origin: where the state began as empty, so that the log from there rebuilds it; None when nobody knows.
+        saved: the checkpoint to begin with, or None for an empty state.
+        why: for the log.
+    """
+
+    next_offset: int
+    committed: int
+    origin: int | None
+    saved: Saved | None
+    why: str
+
+
+def note(origin: int | None, digest: str, topic_id: str) -> str:
+    """What is committed beside the offset."""
+    return f"cellstream origin={'unknown' if origin is None else origin} model={digest[:12]} topic={topic_id}"
+
+
+def choose_start(
+    log: Log, offsets: Iterable[int], load: Callable[[int], Saved], digest: str, policies: Policies
+) -> Start:
+    """Decide where a partition begins.
+
+    Args:
+        log: what the broker has.
+        offsets: `next_offset` of the partition's checkpoints, newest first.
+        load: verify and load the checkpoint of one of them; raises `CheckpointDamaged`.
+        digest: of the artifact in use.
+        policies: what the operator allows.
+
+    Raises:
+        StateRefused: the exact state cannot be had; says what can be done.
+    """
+    where = f"{log.topic}[{log.partition}]"
+    offsets = list(offsets)
+    if log.committed is None:
+        if not offsets:
+            begin = log.low if policies.start_from == "earliest" else log.high
+            return Start(begin, begin, begin, None, f"new group, {policies.start_from}")
+        return _without_offsets(where, log, offsets, load, digest, policies)
+    committed = log.committed.offset
+    if committed > log.high:
+        raise StateRefused(
+            f"{where}: offset {committed} is committed, but the log ends at {log.high}: the topic was truncated or "
+            f"created anew. Delete the group's offsets and its checkpoints to begin again (`cellstream state reset`)"
+        )
+    return _at(where, log, committed, [o for o in offsets if o <= committed], load, digest, policies)
+
+
+def _at(
+    where: str,
+    log: Log,
+    committed: int,
+    offsets: list[int],
+    load: Callable[[int], Saved],
+    digest: str,
+    policies: Policies,
+) -> Start:
+    """The exact state at a committed offset."""
+    origin, noted_model, noted_topic = _noted(log.committed)
+    if noted_topic and log.topic_id and noted_topic != log.topic_id:
+        raise StateRefused(
+            f"{where}: the committed offset {committed} is of another topic of this name (ID {noted_topic}, now "
+            f"{log.topic_id}): the topic was created anew. Delete the group's offsets, and its state with "
+            "`cellstream state reset`"
+        )
+    unusable: list[str] = []
+    for offset in offsets:
+        try:
+            saved = load(offset)
+        except CheckpointDamaged as fault:
+            unusable.append(str(fault))
+            continue
+        if log.topic_id and saved.topic_id and saved.topic_id != log.topic_id:
+            unusable.append(f"the one at {offset} is of a former topic of this name (ID {saved.topic_id})")
+            continue
+        if saved.artifact_digest != digest:
+            return _other_model(where, log, committed, saved.artifact_digest, digest, policies)
+        if offset < log.low:
+            break  # the records behind it are gone, and older ones would need even more
+        return Start(offset, committed, origin, saved, "checkpoint")
+    if noted_model is not None and not digest.startswith(noted_model):
+        return _other_model(where, log, committed, noted_model, digest, policies)
+    found = f"{len(offsets)} checkpoints, {len(unusable)} of them unusable" if offsets else "no checkpoint"
+    if origin is not None and log.low <= origin:
+        return Start(origin, committed, origin, None, f"{found}; the log reaches back to where the group began")
+    if policies.on_lost_state == "rebuild":
+        return Start(log.low, max(committed, log.low), log.low, None, "on_lost_state=rebuild")
+    if policies.on_lost_state == "fresh":
+        begin = max(committed, log.low)
+        return Start(begin, begin, begin, None, "on_lost_state=fresh")
+    first_fault = f" ({unusable[0]})" if unusable else ""
+    raise StateRefused(
+        f"{where}: the state at the committed offset {committed} cannot be rebuilt: {found}{first_fault}, and the log "
+        f"begins at {log.low}. Point `checkpoints` at the store that this group wrote to. If it is gone: "
+        "on_lost_state=rebuild replays what the log has (streams that began earlier get shorter sequences), "
+        "on_lost_state=fresh begins every stream anew"
+    )
+
+
+def _other_model(where: str, log: Log, committed: int, had: str, digest: str, policies: Policies) -> Start:
+    if policies.on_model_change == "rebuild":
+        return Start(log.low, max(committed, log.low), log.low, None, "on_model_change=rebuild")
+    if policies.on_model_change == "fresh":
+        begin = max(committed, log.low)
+        return Start(begin, begin, begin, None, "on_model_change=fresh")
+    raise StateRefused(
+        f"{where}: its state belongs to model {had[:12]}, the artifact is {digest[:12]}. Run the former artifact, or "
+        "say how to change over: on_model_change=rebuild replays the log through the new model, on_model_change=fresh "
+        "begins every stream anew. Or give the new model a group_id and an output_topic of its own"
+    )
+
+
+def _without_offsets(
+    where: str, log: Log, offsets: list[int], load: Callable[[int], Saved], digest: str, policies: Policies
+) -> Start:
+    """The group has state and no committed offset: its offsets expired or were deleted."""
+    policy = policies.on_lost_offsets
+    if policy == "refuse":
+        raise StateRefused(
+            f"{where}: the group has no committed offset, but a checkpoint at {offsets[0]}: its offsets expired or "
+            "were deleted, or the topic was created anew. on_lost_offsets=checkpoint goes on there (what was answered "
+            "since is answered again), earliest and latest begin anew"
+        )
+    if policy == "checkpoint":
+        newest = next((offset for offset in offsets if offset <= log.high), None)
+        if newest is None:
+            raise StateRefused(f"{where}: the newest checkpoint is at {offsets[0]}, but the log ends at {log.high}")
+        return _at(where, log, newest, [o for o in offsets if o <= newest], load, digest, policies)
+    begin = log.low if policy == "earliest" else log.high
+    return Start(begin, begin, begin, None, f"on_lost_offsets={policy}")
+
+
+def _noted(committed: Position | None) -> tuple[int | None, str | None, str]:
+    """Origin, model and topic ID of a committed note; an offset that somebody else committed has none."""
+    match = NOTE.match(committed.note) if committed is not None else None
+    if match is None:
+        return None, None, ""
+    return None if match[1] == "unknown" else int(match[1]), match[2], match[3]
