@@ -72,7 +72,9 @@ class LazyGroup(TyperGroup):
         summaries = {**TRAINING_COMMANDS, **COMMANDS}
         for name in self.list_commands(ctx):
             console.print(f"  [bold cyan]{name:<12}[/bold cyan] {summaries.get(name, '')}")
-        console.print("\nEvery setting is a flag, a CELLSTREAM_* variable and a key of --config FILE.toml, in that order.")
+        console.print(
+            "\nEvery setting is a flag, a CELLSTREAM_* variable and a key of --config FILE.toml, in that order."
+        )
         console.print("Exit codes: 0 done, 1 failed, 2 wrong usage or settings, 3 refused for safety.\n")
 
 

@@ -189,26 +189,32 @@ class JsonCodec(Codec):
         for prefers_names in (self._prefers_names, not self._prefers_names):
             decode = (self._named if prefers_names else self._positional).decode
             try:
-                samples = [decode(value) for value in values]
+                samples = list(map(decode, values))
             except (msgspec.DecodeError, RecursionError):
                 continue
             self._prefers_names = prefers_names
             break
         else:
             return None
-        if any(sample.samples is not None for sample in samples):
-            return None
-        if prefers_names:
-            if any(sample.features is not None for sample in samples):
+        starts, ends = [], []
+        for i, sample in enumerate(samples):  # a plain loop: generators and comprehensions took longer
+            if sample.samples is not None:
                 return None
-            vectors: Iterable[tuple[float, ...]] = map(self._vector_of_named, samples)
+            if sample.end_of_sequence:
+                ends.append(i)
+            if sample.start_of_sequence:
+                starts.append(i)
+        if not prefers_names:
+            vectors: Iterable[tuple[float, ...]] = [sample.features for sample in samples]
+        elif all(sample.features is None for sample in samples):
+            vectors = map(self._vector_of_named, samples)
         else:
-            vectors = [sample.features for sample in samples]
+            return None
         return Decoded(
             self._array(vectors, len(samples)),
             np.ones(len(samples), np.int64),
-            [i for i, sample in enumerate(samples) if sample.start_of_sequence],
-            [i for i, sample in enumerate(samples) if sample.end_of_sequence],
+            starts,
+            ends,
             stream_ids=[_stream_id(sample) for sample in samples] if self._has_stream_id else None,
         )
 

@@ -211,13 +211,13 @@ class Engine:
             return prefix
 
         begins = np.flatnonzero(placement.begins)
-        bounds = np.union1d(begins, placement.segments)
+        bounds = np.sort(np.concatenate((begins, placement.segments)))
         stops = bounds[np.searchsorted(bounds, begins, side="right")]
         for position, stop in zip(begins.tolist(), stops.tolist(), strict=True):
             prefix = write(position)
             for i in placement.order[position:stop].tolist():
                 prefixes[i] = prefix
-        if None in prefixes:  # sequences that were restored, not begun here
+        if not all(prefixes):  # sequences that were restored, not begun here
             current = dict.fromkeys(placement.row[begins].tolist())
             for position, i in enumerate(placement.order.tolist()):
                 if prefixes[i] is None:

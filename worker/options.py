@@ -93,7 +93,9 @@ _COMMON = (
         "kafka",
         Annotated[
             list[str] | None,
-            typer.Option("--kafka", metavar="NAME=VALUE", help="librdkafka property; may be repeated", show_default=False),
+            typer.Option(
+                "--kafka", metavar="NAME=VALUE", help="librdkafka property; may be repeated", show_default=False
+            ),
         ],
         None,
     ),

@@ -59,7 +59,9 @@ class Settings(BaseModel):
     output_topic: Annotated[str, TOPIC] = Field("probabilities", description="topic of probability events")
     dead_letter_topic: Annotated[str, TOPIC] = Field("samples.dlq", description="topic of refused records")
     artifact: Path | None = Field(None, description="directory of the trained artifact")
-    checkpoints: str = Field("checkpoints", min_length=1, description="directory or fsspec URL of the state checkpoints")
+    checkpoints: str = Field(
+        "checkpoints", min_length=1, description="directory or fsspec URL of the state checkpoints"
+    )
     checkpoint_interval_s: float = Field(30.0, gt=0, description="seconds between checkpoints of one partition")
     checkpoint_interval_records: int | None = Field(
         None, ge=1, description="also checkpoint a partition after this many records [only by time]"
@@ -70,7 +72,9 @@ class Settings(BaseModel):
     input_codec: Literal["json", "float32"] = Field("json", description="codec of sample values")
     output_codec: Literal["json"] = Field("json", description="codec of probability values")
     stream_id_from: str = Field(
-        "key", pattern=r"^(key|header:.+|field:.+)$", description="where the stream ID is: key, header:NAME or field:NAME"
+        "key",
+        pattern=r"^(key|header:.+|field:.+)$",
+        description="where the stream ID is: key, header:NAME or field:NAME",
     )
     sequence_length: int | None = Field(None, ge=1, description="end every sequence after this many samples [markers]")
     idle_timeout_s: float | None = Field(
