@@ -108,7 +108,7 @@ class Artifact:
         Raises:
             ArtifactRefused: the file has changed since the manifest was written.
         """
-        content = _read_bounded(self.model_path, MAX_MODEL_BYTES)
+        content = read_bounded(self.model_path, MAX_MODEL_BYTES)
         found = hashlib.sha256(content).hexdigest()
         if found != self.manifest.model_digest:
             raise ArtifactRefused(
@@ -127,7 +127,7 @@ def read_artifact(directory: Path | str) -> Artifact:
     """
     directory = Path(directory)
     path = directory / MANIFEST_NAME
-    text = _read_bounded(path, MAX_MANIFEST_BYTES)
+    text = read_bounded(path, MAX_MANIFEST_BYTES)
     try:
         version = msgspec.json.decode(text, type=_Versioned).format_version
         if version != FORMAT_VERSION:
@@ -211,15 +211,19 @@ def _layout_problems(manifest: Manifest) -> list[str]:
     return problems
 
 
-def _read_bounded(path: Path, limit: int) -> bytes:
-    """A whole file of at most `limit` bytes."""
+def read_bounded(path: Path, limit: int) -> bytes:
+    """A whole file of at most `limit` bytes.
+
+    Raises:
+        ArtifactRefused: it is larger, or cannot be read.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(limit + 1)
     except OSError as error:
         raise ArtifactRefused(
-            f"{path}: {error.strerror}: an artifact is a directory with {MODEL_NAME} and {MANIFEST_NAME}, "
-            "written by `cellstream export` or `cellstream train`."
+            f"{path}: {error.strerror}. An artifact is a directory with {MODEL_NAME} and {MANIFEST_NAME}; "
+            "`cellstream export MODEL.keras DIR` and `cellstream train DATA --out DIR` write one."
         ) from None
     if len(content) > limit:
         raise ArtifactRefused(f"{path}: larger than {limit} bytes, which no artifact is.")

@@ -20,6 +20,7 @@ from worker.artifact import (
     Artifact,
     Manifest,
     name_problems,
+    read_artifact,
 )
 from worker.errors import ArtifactRefused
 from worker.graph import StepGraph
@@ -45,10 +46,10 @@ def write(
     certificate = certify(stored, stepped)
     if not certificate.holds:
         raise ArtifactRefused(
-            f"stepping differs from Keras by {certificate.largest_difference:.3g} over {certificate.prefixes} prefixes, "
-            f"at most {certificate.tolerance:.0e} may be. Weights that let small differences grow (a recurrent layer "
-            "with relu, very large kernels) do that: train with smaller weights or tanh. If the model has none of "
-            "these, please report it with its layers."
+            f"stepping differs from Keras by {certificate.largest_difference:.3g} over {certificate.prefixes} "
+            f"prefixes, at most {certificate.tolerance:.0e} may be. Weights that let small differences grow do that "
+            "(a recurrent layer with relu, very large kernels): train with smaller weights or tanh. If the model has "
+            "none of these, please report it with its layers."
         )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
@@ -67,7 +68,7 @@ def write(
     directory.mkdir(parents=True, exist_ok=True)
     _replace(directory / MODEL_NAME, content)
     _replace(directory / MANIFEST_NAME, msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n")
-    return Artifact(directory, manifest)
+    return read_artifact(directory)
 
 
 def require_fit(graph: StepGraph, features: tuple[str, ...], classes: tuple[str, ...]) -> None:
@@ -87,8 +88,8 @@ def require_fit(graph: StepGraph, features: tuple[str, ...], classes: tuple[str,
     wanted = "sigmoid" if graph.outputs == 1 else "softmax"
     if graph.activation != wanted:
         problems.append(
-            f"output: its {graph.outputs} columns come out of {graph.activation!r}, which are no probabilities: end the "
-            f"model with Dense({graph.outputs}, activation='{wanted}')"
+            f"output: its {graph.outputs} columns come out of {graph.activation!r}, which are no probabilities: end "
+            f"the model with Dense({graph.outputs}, activation='{wanted}')"
             + ("" if graph.outputs == 1 else ", or export one model with a sigmoid of width 1 for each label")
         )
     if problems:

@@ -54,8 +54,8 @@ class StepGraph:
         if len(model.inputs) != 1 or len(shape) != 3 or shape[2] is None:
             shapes = ", ".join(str(tensor.shape) for tensor in model.inputs)
             raise NotStreamable(
-                f"the model takes {shapes}, expected one input (batch, time, features) with a fixed number of features: "
-                "join the inputs of a timestep into one vector."
+                f"the model takes {shapes}, expected one input (batch, time, features) with a fixed number of "
+                "features: join the inputs of a timestep into one vector."
             )
         if len(model.outputs) != 1:
             raise NotStreamable(
@@ -112,7 +112,8 @@ class StepGraph:
             if isinstance(layer, keras.Model):
                 _require_graph(layer)
                 targets = self._plan(layer, (source,), f"{prefix}{layer.name}/")
-                self._inherit_mask(source, targets)
+                if layer.supports_masking:
+                    self._verify_inherited_mask(source, targets)
             else:
                 made = make_rule(layer, self._flows[source])
                 targets = tuple(range(len(self._flows), len(self._flows) + len(made.outputs)))
@@ -123,7 +124,7 @@ class StepGraph:
             keys.update((id(tensor), key) for tensor, key in zip(node.outputs, targets, strict=True))
         return tuple(keys[id(tensor)] for tensor in model.outputs)
 
-    def _inherit_mask(self, source: int, targets: tuple[int, ...]) -> None:
+    def _verify_inherited_mask(self, source: int, targets: tuple[int, ...]) -> None:
         """Refuse what Keras does to a nested model that drops a mask: it puts the mask of the input back."""
         for key in targets:
             if self._flows[source].masked and self._flows[key].temporal and not self._flows[key].masked:
@@ -142,7 +143,7 @@ class StepGraph:
         if given is None or given is getattr(node.arguments.args[0], "_keras_mask", None):
             return
         compared = given._keras_history.operation._inbound_nodes[given._keras_history.node_index]
-        if type(compared.operation).__name__ == "Any" and compared.operation.axis == -1:
+        if type(compared.operation).__name__ == "Any" and compared.operation.axis in (-1, [-1]):
             inner = compared.arguments.args[0]._keras_history
             compared = inner.operation._inbound_nodes[inner.node_index]
             if type(compared.operation).__name__ == "NotEqual":

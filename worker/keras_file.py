@@ -46,19 +46,14 @@ def open_model(content: bytes, name: str) -> Any:
 
 
 def model_bytes(model: Any) -> bytes:
-    """A model as a `.keras` file without dates and without its optimizer: the same model gives the same bytes."""
+    """A model as a `.keras` file without dates, optimizer and metrics: the same model gives the same bytes."""
     import keras
 
-    optimizer = getattr(model, "optimizer", None)
+    bare = type(model).from_config(model.get_config())  # without what `compile` and `fit` have attached
+    bare.set_weights(model.get_weights())
     with tempfile.TemporaryDirectory() as private:
         path = Path(private, "model.keras")
-        try:
-            if optimizer is not None:
-                model.optimizer = None
-            keras.saving.save_model(model, path)
-        finally:
-            if optimizer is not None:
-                model.optimizer = optimizer
+        keras.saving.save_model(bare, path)
         out = io.BytesIO()
         with zipfile.ZipFile(path) as archive, zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as fixed:
             for name in MEMBERS:

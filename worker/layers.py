@@ -146,10 +146,9 @@ class Recurrent(Rule):
             idle = keras.ops.zeros_like(output) if self.layer.zero_output_for_mask else state[0]
             output = keras.ops.where(value.mask, output, idle)
             moved = [keras.ops.where(value.mask, new, old) for new, old in zip(moved, state, strict=True)]
+        first = Value(output, None)  # (batch, units)
         if self.layer.return_sequences:
             first = Value(output[:, None, :], value.mask)  # (batch, 1, units)
-        else:
-            first = Value(output, None)
         extra = tuple(Value(tensor, None) for tensor in moved) if self.layer.return_state else ()
         return (first, *extra), tuple(moved)
 

@@ -26,6 +26,7 @@ from worker.errors import ArtifactRefused, NotStreamable
 from worker.graph import StepGraph
 from worker.proof import DEPTH as DEEPEST
 from worker.proof import NARROWEST, agrees
+from worker.tensorflow_setup import quiet_compiler
 
 Floats: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -79,6 +80,11 @@ class StepModel:
         self._blocks: dict[int, Block] = {NARROWEST: reference}
 
     @property
+    def calls(self) -> tuple[tuple[str, str], ...]:
+        """Path and class of every layer call, in the order of a step."""
+        return tuple((call.path, type(call.rule.layer).__name__) for call in self._graph.calls)
+
+    @property
     def buckets(self) -> tuple[Bucket, ...]:
         """The shapes `(T, B)` that `run_block` takes now, in ascending order."""
         return tuple((depth, width) for depth in DEPTHS for width in sorted(self._blocks))
@@ -96,8 +102,10 @@ class StepModel:
             Answers `(T, B, outputs)` float32 and states `(B, state_size)` float32, both read-only.
         """
         depth, width = mask.shape
-        assert depth in DEPTHS and width in self._blocks, f"no bucket {mask.shape}, only {self.buckets}"
-        return self._blocks[width](inputs, mask, reset, states)
+        block = self._blocks.get(width)
+        assert block is not None, f"no bucket {mask.shape}, only {self.buckets}"
+        assert depth in DEPTHS, f"no bucket {mask.shape}, only {self.buckets}"
+        return block(inputs, mask, reset, states)
 
     def add_width(self, width: int) -> bool:
         """Compile a width, prove it, and offer it; false when its rows differ from the narrowest one's."""
@@ -149,7 +157,8 @@ class StepModel:
             answers, moved = traced(*block, tf.constant(states), depths[depth])
             return np.asarray(memoryview(answers))[:depth], np.asarray(memoryview(moved))  # views, no copies
 
-        run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs[:4]))
+        with quiet_compiler():
+            run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs[:4]))
         return run
 
     def _scan(self, inputs: Any, mask: Any, reset: Any, states: Any, depth: Any) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,14 +30,43 @@ def setup_tensorflow() -> None:
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     with _without(_UNUSED_EXTRAS):
-        import tensorflow as tf
-
         import keras  # noqa: F401  (the import is the effect)
+        import tensorflow as tf
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
         pass  # operations ran before: the process belongs to training, which wants every core
+
+
+@contextmanager
+def quiet_compiler() -> Iterator[None]:
+    """Drop the two lines that XLA writes to stderr at its first compilation, which no log level silences.
+
+    Whatever else is written to stderr meanwhile appears afterwards.
+    """
+    global _compiled  # noqa: PLW0603  (XLA says it once in a process, so this is a fact of the process)
+    if _compiled:
+        yield
+        return
+    _compiled = True
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as written:
+        os.dup2(written.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
+            written.seek(0)
+            for line in written:
+                if b"absl::InitializeLog()" not in line and b"] Compiled cluster using XLA!" not in line:
+                    os.write(2, line)
+
+
+_compiled = False
 
 
 @contextmanager

@@ -1,0 +1,417 @@
+"""Laws of the stepped model: it answers what Keras answers for the sequence so far, however blocks are cut."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from worker.errors import NotStreamable
+from worker.tensorflow_setup import setup_tensorflow
+
+setup_tensorflow()
+
+import keras  # noqa: E402  (after its variables are set)
+
+from worker import model as model_module  # noqa: E402
+from worker.graph import StepGraph  # noqa: E402
+from worker.keras_file import model_bytes, open_model  # noqa: E402
+from worker.model import WIDTHS, StepModel  # noqa: E402
+from worker.parity import certify, draw_samples, expected_answers, run_interleaved  # noqa: E402
+from worker.proof import NARROWEST, agrees  # noqa: E402
+
+L = keras.layers
+FEATURES = 3
+
+
+def with_random_weights(model: Any, seed: int = 0) -> Any:
+    """Every weight random, biases and slopes too, so that a swap shows; small enough to be stable."""
+    rng = np.random.default_rng(seed)
+    for variable in model.weights:
+        fan_in = variable.shape[0] if len(variable.shape) > 1 else 4
+        value = rng.standard_normal(variable.shape) / np.sqrt(fan_in)
+        variable.assign(np.abs(value) + 0.5 if "variance" in variable.path else value)
+    for layer in model.layers:
+        if isinstance(layer, L.Normalization):
+            layer.finalize_state()
+    return model
+
+
+def sequential(*layers: Any, features: int = FEATURES, time: int | None = None) -> Any:
+    return with_random_weights(keras.Sequential([keras.Input((time, features)), *layers]))
+
+
+def functional(build: Callable[[Any], Any]) -> Any:
+    inputs = keras.Input((None, FEATURES))
+    return with_random_weights(keras.Model(inputs, build(inputs)))
+
+
+def shared(inputs: Any) -> Any:
+    """One layer, called twice: one set of weights, two states."""
+    both = L.GRU(FEATURES, return_sequences=True, name="both")
+    return L.Dense(2, activation="softmax")(both(both(inputs)))
+
+
+def nested(inputs: Any) -> Any:
+    inner = keras.Sequential([keras.Input((None, FEATURES)), L.LSTM(4, return_sequences=True), L.Dense(3)])
+    return L.Dense(2, activation="softmax")(L.SimpleRNN(4, return_sequences=True)(inner(inputs)))
+
+
+def encoder(inputs: Any) -> Any:
+    _, _, cell_state = L.LSTM(4, return_state=True)(inputs)
+    return L.Dense(1, activation="sigmoid")(cell_state)
+
+
+def masked_nested(inputs: Any) -> Any:
+    inner = keras.Sequential([keras.Input((None, FEATURES)), L.GRU(4, return_sequences=True), L.Dense(3)])
+    return L.Dense(1, activation="sigmoid")(L.LSTM(4, return_sequences=True)(inner(L.Masking(-1.0)(inputs))))
+
+
+SOFTMAX = {"activation": "softmax"}
+MODELS: dict[str, Callable[[], Any]] = {
+    "lstm": lambda: sequential(L.LSTM(5, return_sequences=True), L.Dense(2, **SOFTMAX)),
+    "lstm, gates apart": lambda: sequential(L.LSTM(5, return_sequences=True, implementation=1), L.Dense(2, **SOFTMAX)),
+    "lstm, other activations": lambda: sequential(
+        L.LSTM(5, return_sequences=True, activation="softsign", recurrent_activation="hard_sigmoid", use_bias=False),
+        L.Dense(2, **SOFTMAX),
+    ),
+    "lstm, dropout": lambda: sequential(
+        L.LSTM(5, return_sequences=True, dropout=0.5, recurrent_dropout=0.5), L.Dropout(0.5), L.Dense(2, **SOFTMAX)
+    ),
+    "gru": lambda: sequential(L.GRU(5, return_sequences=True), L.Dense(2, **SOFTMAX)),
+    "gru, reset before": lambda: sequential(L.GRU(5, return_sequences=True, reset_after=False), L.Dense(2, **SOFTMAX)),
+    "simple": lambda: sequential(L.SimpleRNN(5, return_sequences=True, activation="gelu"), L.Dense(2, **SOFTMAX)),
+    "stack, last output only": lambda: sequential(
+        L.LSTM(5, return_sequences=True), L.GRU(4), L.LayerNormalization(), L.Dense(1, activation="sigmoid")
+    ),
+    "per timestep": lambda: sequential(
+        L.Normalization(),
+        L.Dense(6, activation="tanh"),
+        L.LSTM(4, return_sequences=True),
+        L.LayerNormalization(),
+        L.TimeDistributed(L.Dense(5)),
+        L.LeakyReLU(),
+        L.TimeDistributed(L.Softmax()),
+        L.GaussianNoise(0.1),
+        L.SpatialDropout1D(0.2),
+        L.PReLU(shared_axes=[1]),
+        L.ELU(),
+        L.ReLU(max_value=2.0),
+        L.SimpleRNN(3, return_sequences=True),
+        L.Activation("elu"),
+        L.Dense(2),
+        L.Softmax(),
+    ),
+    "no state": lambda: sequential(L.Dense(4, activation="relu"), L.Dense(1, activation="sigmoid")),
+    "masked": lambda: sequential(
+        L.Masking(mask_value=-1.0),
+        L.Normalization(),
+        L.LSTM(4, return_sequences=True),
+        L.Dropout(0.1),
+        L.GRU(3, return_sequences=True, zero_output_for_mask=True),
+        L.Dense(2, **SOFTMAX),
+    ),
+    "masked, last output only": lambda: sequential(
+        L.Masking(), L.SimpleRNN(4, return_sequences=True), L.LSTM(3), L.Dense(1, activation="sigmoid")
+    ),
+    "masked, last output zeroed": lambda: sequential(
+        L.Masking(), L.LSTM(3, zero_output_for_mask=True), L.Dense(1, activation="sigmoid")
+    ),
+    "fixed length, unrolled": lambda: sequential(
+        L.Masking(), L.LSTM(4, unroll=True), L.Dense(1, activation="sigmoid"), time=7
+    ),
+    "called twice": lambda: functional(shared),
+    "nested": lambda: functional(nested),
+    "masked, nested": lambda: functional(masked_nested),
+    "state as output": lambda: functional(encoder),
+    "masked, saved and opened": lambda: open_model(model_bytes(functional(masked_nested)), "model"),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")  # a nested Sequential
+@pytest.mark.parametrize("name", MODELS)
+def test_every_prefix_gets_the_answer_of_keras_however_it_is_cut(name: str) -> None:
+    model = MODELS[name]()
+    certificate = certify(model, StepModel(model), seeds=(1,))
+    assert certificate.holds, certificate
+    assert certificate.prefixes > 30
+
+
+RECURRENT = st.builds(
+    lambda layer, units, activation, bias, sequences: (
+        lambda last: layer(
+            units, activation=activation, use_bias=bias, return_sequences=sequences or not last, bias_initializer="ones"
+        )
+    ),
+    st.sampled_from([L.LSTM, L.GRU, L.SimpleRNN]),
+    st.integers(1, 9),
+    st.sampled_from(["tanh", "sigmoid", "softsign", "elu"]),
+    st.booleans(),
+    st.booleans(),
+)
+PER_TIMESTEP = st.sampled_from(
+    [
+        lambda _: L.Dense(4, activation="swish"),
+        lambda _: L.LayerNormalization(),
+        lambda _: L.LeakyReLU(0.3),
+        lambda _: L.PReLU(shared_axes=[1]),
+        lambda _: L.TimeDistributed(L.Dense(3)),
+        lambda _: L.Normalization(axis=None),
+        lambda _: L.Dropout(0.4),
+    ]
+)
+
+
+@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@given(
+    masked=st.booleans(),
+    before=st.lists(st.one_of(RECURRENT, PER_TIMESTEP), max_size=3),
+    last=RECURRENT,
+    classes=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+def test_any_stack_of_layers_equals_keras(masked: bool, before: list[Any], last: Any, classes: int, seed: int) -> None:
+    layers = [L.Masking(0.0)] if masked else []
+    layers += [make(False) for make in before]
+    layers += [last(True), L.Dense(classes, activation="sigmoid" if classes == 1 else "softmax")]
+    model = with_random_weights(keras.Sequential([keras.Input((None, FEATURES)), *layers]), seed)
+    certificate = certify(model, StepModel(model), seeds=(seed,))
+    assert certificate.holds, (certificate, [layer.get_config() for layer in layers])
+
+
+@pytest.fixture(scope="module")
+def stepped() -> StepModel:
+    """Every rule that keeps state, with all widths."""
+    made = StepModel(
+        sequential(
+            L.Masking(),
+            L.LSTM(7, return_sequences=True),
+            L.LayerNormalization(),
+            L.GRU(5, return_sequences=True),
+            L.SimpleRNN(3, return_sequences=True),
+            L.Dense(2, **SOFTMAX),
+        )
+    )
+    made.start_compiling()
+    while len(made.buckets) < 3 * len(WIDTHS) and made._compiler and made._compiler.is_alive():
+        made._compiler.join(0.05)
+    made.stop_compiling()
+    return made
+
+
+def test_all_widths_are_proven_on_this_cpu(stepped: StepModel) -> None:
+    assert stepped.buckets == tuple((depth, width) for depth in (1, 2, 4) for width in sorted(WIDTHS))
+
+
+def one_by_one(stepped: StepModel, sequence: Any) -> Any:
+    """A sequence alone in the narrowest block, one sample at a time, in the first row."""
+    states = np.zeros((NARROWEST, stepped.state_size), np.float32)
+    answers = []
+    for t, sample in enumerate(sequence):
+        inputs = np.zeros((1, NARROWEST, stepped.features), np.float32)
+        inputs[0, 0] = sample
+        mask, reset = np.zeros((2, 1, NARROWEST), bool)
+        mask[0, 0], reset[0, 0] = True, t == 0
+        block, states = stepped.run_block(inputs, mask, reset, states)
+        answers.append(block[0, 0])
+    return np.array(answers)
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=90), seed=st.integers(0, 2**32 - 1))
+def test_blocks_cannot_be_seen_in_the_output(stepped: StepModel, lengths: list[int], seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    sequences = [rng.standard_normal((length, FEATURES)).astype(np.float32) for length in lengths]
+    through_blocks = run_interleaved(stepped, sequences, stepped.buckets, rng)
+    again = run_interleaved(stepped, sequences, stepped.buckets[:1], rng)
+    for one, other in zip(through_blocks, again, strict=True):
+        assert one.tobytes() == other.tobytes()
+    longest = int(np.argmax(lengths))
+    assert one_by_one(stepped, sequences[longest]).tobytes() == through_blocks[longest].tobytes()
+
+
+@pytest.mark.parametrize("bucket", [(1, 64), (4, 64), (2, 1024)])
+def test_padding_leaves_a_state_alone_and_a_reset_starts_anew(stepped: StepModel, bucket: tuple[int, int]) -> None:
+    rng = np.random.default_rng(3)
+    inputs = rng.standard_normal((*bucket, FEATURES)).astype(np.float32)
+    states = rng.standard_normal((bucket[1], stepped.state_size)).astype(np.float32)
+    inputs[:, 0] = np.nan
+    mask, reset = np.ones(bucket, bool), np.zeros(bucket, bool)
+    mask[:, 0], reset[:, 1] = False, [True] + [False] * (bucket[0] - 1)
+    kept = [part.copy() for part in (inputs, mask, reset, states)]
+    answers, moved = stepped.run_block(inputs, mask, reset, states)
+    assert moved[0].tobytes() == states[0].tobytes()
+    states[1], reset[:] = stepped.initial_state, False
+    anew, moved_anew = stepped.run_block(inputs, mask, reset, states)
+    assert answers[:, 1:].tobytes() == anew[:, 1:].tobytes()
+    assert moved.tobytes() == moved_anew.tobytes()
+    assert not np.isnan(moved).any()
+    for part, before in zip((inputs, mask), kept, strict=False):
+        assert part.tobytes() == before.tobytes()
+
+
+def test_layout_has_one_slot_for_every_piece_without_gaps(stepped: StepModel) -> None:
+    names = [(slot.name, slot.shape, slot.offset) for slot in stepped.layout]
+    assert names == [
+        ("hidden_state", (7,), 0),
+        ("cell_state", (7,), 7),
+        ("hidden_state", (5,), 14),
+        ("hidden_state", (3,), 19),
+    ]
+    assert stepped.state_size == 22
+    assert stepped.initial_state.tobytes() == np.zeros(22, np.float32).tobytes()
+    twice = StepGraph(functional(shared))
+    assert [path for path, _ in twice.slots] == ["both", "both#2"]
+
+
+def test_later_training_does_not_reach_a_stepped_model() -> None:
+    model = MODELS["gru"]()
+    stepped = StepModel(model)
+    samples = draw_samples(model, np.random.default_rng(1))
+    before = list(expected_answers(model, True, samples))[-1][1]
+    with_random_weights(model, seed=9)
+    stepped.add_width(128)
+    answers = run_interleaved(stepped, list(samples), ((4, 128),), np.random.default_rng(2))
+    np.testing.assert_allclose([answer[-1] for answer in answers], before, atol=1e-6)
+
+
+def test_a_width_whose_rows_differ_in_one_bit_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+    stepped = StepModel(MODELS["simple"]())
+    honest = stepped._compile
+
+    def sloppy(width: int) -> Any:
+        def run(*block: Any) -> Any:
+            answers, states = honest(width)(*block)
+            answers = answers.copy()
+            answers[:, 70] = np.nextafter(answers[:, 70], np.float32(2))
+            return answers, states
+
+        return run
+
+    monkeypatch.setattr(stepped, "_compile", sloppy)
+    assert not stepped.add_width(128)
+    assert stepped.buckets == ((1, 64), (2, 64), (4, 64))
+
+
+@pytest.mark.parametrize("leak", ["neighbours", "place", "depth"])
+def test_the_proof_finds_a_block_that_leaks(leak: str) -> None:
+    def block(inputs: Any, mask: Any, reset: Any, states: Any) -> Any:
+        after = states + inputs.sum(0)
+        extra = {"neighbours": states.sum(), "place": np.arange(len(states))[:, None], "depth": len(inputs)}[leak]
+        return inputs.copy(), (after + np.float32(1e-3) * extra).astype(np.float32)
+
+    assert not agrees(block, block, NARROWEST, 3, 3)
+
+
+def test_compiling_ends_when_asked() -> None:
+    stepped = StepModel(MODELS["no state"]())
+    stepped.start_compiling()
+    stepped.stop_compiling()
+    assert not [thread for thread in threading.enumerate() if thread.name == "compile-buckets"]
+    assert stepped.buckets[0] == (1, 64)
+
+
+@keras.saving.register_keras_serializable("tests")
+class Custom(L.Layer):
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+class OwnDense(L.Dense):
+    """A subclass may do anything in `call`."""
+
+
+def halved(inputs: Any) -> Any:
+    return keras.ops.mean(inputs, axis=1, keepdims=True)
+
+
+def two_inputs() -> Any:
+    one, other = keras.Input((None, 2)), keras.Input((None, 2))
+    return keras.Model([one, other], L.Dense(1)(L.Concatenate()([one, other])))
+
+
+def own_mask() -> Any:
+    inputs = keras.Input((None, FEATURES))
+    mask = keras.ops.any(keras.ops.not_equal(inputs, 5.0), axis=-1)
+    return keras.Model(inputs, L.LSTM(2, return_sequences=True, name="odd")(L.Masking(0.0)(inputs), mask=mask))
+
+
+def training_on() -> Any:
+    inputs = keras.Input((None, FEATURES))
+    return keras.Model(inputs, L.Dropout(0.5, name="odd")(inputs, training=True))
+
+
+class Subclassed(keras.Model):
+    def call(self, inputs: Any) -> Any:
+        return inputs
+
+
+ODD = {"name": "odd"}
+REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
+    "bidirectional": (
+        lambda: sequential(L.Bidirectional(L.LSTM(2, return_sequences=True), **ODD)),
+        "end of the sequence",
+        "forward",
+    ),
+    "backwards": (lambda: sequential(L.LSTM(2, go_backwards=True, **ODD)), "go_backwards", "go_backwards=False"),
+    "stateful": (
+        lambda: keras.Sequential([keras.Input(batch_shape=(1, None, 3)), L.GRU(2, stateful=True, **ODD)]),
+        "stateful=True",
+        "stateful=False",
+    ),
+    "flatten": (lambda: sequential(L.Flatten(**ODD), time=5), "joins all timesteps", "return_sequences=False"),
+    "lambda": (lambda: sequential(L.Lambda(lambda x: x, **ODD)), "code", "Keras layer"),
+    "convolution": (lambda: sequential(L.Conv1D(2, 3, padding="same", **ODD)), "neighbouring", "LSTM"),
+    "pooling": (lambda: sequential(L.GlobalAveragePooling1D(**ODD)), "whole sequence", "return_sequences=False"),
+    "custom": (lambda: sequential(Custom(**ODD)), "does not know", "layers that stream"),
+    "subclass": (lambda: sequential(OwnDense(2, **ODD)), "does not know", "layers that stream"),
+    "own cell": (lambda: sequential(L.RNN(L.LSTMCell(2), **ODD)), "LSTMCell", "Use LSTM"),
+    "norm over time": (lambda: sequential(L.LayerNormalization(axis=1, **ODD), time=5), "time axis", "axis=-1"),
+    "norm of time": (lambda: sequential(L.Normalization(axis=(1, 2), **ODD), time=5), "time axis", "axis=-1"),
+    "softmax over time": (lambda: sequential(L.Softmax(axis=-2, **ODD)), "time axis", "axis=-1"),
+    "softmax of a mask": (lambda: sequential(L.Masking(), L.Softmax(**ODD)), "mask", "Activation('softmax')"),
+    "slopes over time": (lambda: sequential(L.PReLU(**ODD), time=5), "every timestep", "shared_axes=[1]"),
+    "own activation": (lambda: sequential(L.Dense(2, activation=halved, **ODD)), "halved", "activation of Keras"),
+    "two in a row": (lambda: sequential(L.LSTM(2), L.Reshape((1, 2), **ODD)), "timesteps", "before"),
+    "half precision": (lambda: sequential(L.LSTM(2, dtype="mixed_float16", **ODD)), "mixed_float16", "float32"),
+    "wrapped": (lambda: sequential(L.TimeDistributed(OwnDense(2, name="odd"))), "does not know", "layers that stream"),
+    "training": (training_on, "training", "nothing else"),
+    "own mask": (own_mask, "mask of its own", "Masking layer"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_needs_the_future_is_refused_by_name_with_the_remedy(name: str) -> None:
+    build, reason, remedy = REFUSED[name]
+    with pytest.raises(NotStreamable) as refused:
+        StepGraph(build())
+    words = str(refused.value)
+    assert "'odd'" in words
+    assert reason in words
+    assert remedy in words
+
+
+@pytest.mark.parametrize(
+    ("build", "words"),
+    [
+        (two_inputs, "expected one input"),
+        (lambda: keras.Sequential([L.Dense(2)]), "keras.Input"),
+        (Subclassed, "code of its own"),
+        (lambda: sequential(keras.layers.Identity(), features=None), "fixed number of features"),
+        (lambda: keras.Sequential([keras.Input((4,)), L.Dense(2)]), "expected one input (batch, time, features)"),
+    ],
+)
+def test_a_model_of_another_form_is_refused(build: Callable[[], Any], words: str) -> None:
+    with pytest.raises(NotStreamable, match=words.replace("(", r"\(").replace(")", r"\)")):
+        StepGraph(build())
+
+
+def test_a_model_whose_rows_mix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_module, "agrees", lambda *_: False)
+    with pytest.raises(NotStreamable, match="place in a block"):
+        StepModel(MODELS["no state"]())

@@ -1,0 +1,113 @@
+"""`cellstream check`: verify an artifact, and say what is in it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from worker.artifact import Artifact, read_artifact
+from worker.errors import ArtifactRefused
+
+if TYPE_CHECKING:
+    from worker.model import StepModel
+
+_SHOWN_NAMES = 12
+
+
+def check(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the artifact.")],
+    *,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+) -> None:
+    """Verify an artifact on this machine, and say what is in it.
+
+    The digest is verified before Keras opens the model; the comparison with Keras over every prefix is made
+    again with this machine's processor and libraries, and so is the proof that batching cannot be seen in the
+    output. An artifact that does not hold is refused (exit 3).
+
+    Example: `cellstream check artifacts/basic-motions`
+    """
+    artifact = read_artifact(directory)
+    from worker.tensorflow_setup import setup_tensorflow
+
+    setup_tensorflow()
+    from worker.keras_file import open_model
+    from worker.model import WIDTHS, load_step_model
+    from worker.parity import certify
+
+    stepped = load_step_model(artifact)
+    for width in WIDTHS:
+        stepped.add_width(width)
+    certificate = certify(open_model(artifact.read_model(), str(artifact.model_path)), stepped)
+    facts = report(artifact, stepped)
+    facts["parity_here"] = {
+        "largest_difference": certificate.largest_difference,
+        "prefixes": certificate.prefixes,
+        "holds": certificate.holds,
+    }
+    facts["widths_here"] = sorted({width for _, width in stepped.buckets})
+    show(facts, as_json)
+    if not certificate.holds:
+        raise ArtifactRefused(
+            f"{directory}: on this machine stepping differs from Keras by {certificate.largest_difference:.3g}, "
+            f"at most {certificate.tolerance:.0e} may be: export the model again with the libraries that are installed here."
+        )
+
+
+def report(artifact: Artifact, stepped: StepModel) -> dict[str, Any]:
+    """What there is to say of an artifact and its stepped model, as JSON values."""
+    manifest = artifact.manifest
+    return {
+        "artifact": str(artifact.directory),
+        "digest": artifact.digest,
+        "model_digest": manifest.model_digest,
+        "features": list(manifest.features),
+        "classes": list(manifest.classes),
+        "answers": "every timestep" if stepped.causal else "the sequence so far",
+        "layers": [{"layer": path, "class": kind} for path, kind in stepped.calls],
+        "state_size": manifest.state_size,
+        "state_bytes": 4 * manifest.state_size,
+        "parity": manifest.parity,
+        "training": manifest.training,
+        "versions": manifest.versions,
+    }
+
+
+def show(facts: dict[str, Any], as_json: bool) -> None:
+    """Print a report for a person, or for a script."""
+    if as_json:
+        print(json.dumps(facts, indent=2))
+        return
+    table = Table(box=box.SIMPLE, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    parity, here = facts["parity"], facts.get("parity_here")
+    rows = {
+        "artifact": facts["artifact"],
+        "digest": facts["digest"],
+        "features": _names(facts["features"]),
+        "classes": _names(facts["classes"]),
+        "layers": " → ".join(f"{entry['class']} {entry['layer']}" for entry in facts["layers"]),
+        "answers for": facts["answers"],
+        "state": f"{facts['state_size']:,} floats, {facts['state_bytes']:,} bytes for each stream",
+        "parity at export": f"{parity['largest_difference']:.1e} over {parity['prefixes']:,} prefixes",
+    }
+    if here:
+        rows["parity here"] = f"{here['largest_difference']:.1e} over {here['prefixes']:,} prefixes"
+        rows["block widths here"] = ", ".join(map(str, facts["widths_here"]))
+    rows["made with"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
+    for name, text in rows.items():
+        table.add_row(name, escape(str(text)))
+    Console(highlight=False).print(table)
+
+
+def _names(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN_NAMES])
+    return f"{len(names)}: {shown}" + (", ..." if len(names) > _SHOWN_NAMES else "")
