@@ -19,7 +19,7 @@ from uuid import uuid4
 
 import fsspec
 
-from worker.errors import TransientFault
+from worker.errors import TransientFault, UsageError
 
 # Begins the names of files that are still being written: no checkpoint is called so.
 TEMPORARY = ".tmp-"
@@ -157,11 +157,16 @@ class FsspecFolders:
 
     One that shows half an upload does no harm: the digest in the name refuses it, and an older one is used.
     Faults of the store, of whatever class its client raises, become `TransientFault`.
+
+    Raises:
+        UsageError: fsspec does not know the URL's protocol, or lacks the package for it.
     """
 
     def __init__(self, url: str) -> None:
-        with self._translated(f"open {url}"):
+        try:
             self.fs, self.root = fsspec.core.url_to_fs(url)
+        except (ValueError, ImportError) as fault:  # no such protocol, or its package is not installed
+            raise UsageError(f"checkpoints: {url}: {fault}") from fault
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder."""

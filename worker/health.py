@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from prometheus_client import make_wsgi_app
 
+from worker.errors import UsageError
 from worker.http_server import Answer, BoundedServer, Route
 from worker.metrics import Metrics
 
@@ -85,7 +86,7 @@ def serve(metrics: Metrics, health: Health, host: str, port: int) -> BoundedServ
         port: 0 takes any free port; the server's `port` says which.
 
     Raises:
-        OSError: the address cannot be had.
+        UsageError: the address cannot be had.
     """
     scrape = make_wsgi_app(metrics.registry)
     routes: dict[str, Route] = {
@@ -93,7 +94,11 @@ def serve(metrics: Metrics, health: Health, host: str, port: int) -> BoundedServ
         "/live": lambda _: _json(*health.live_report()),
         "/ready": lambda _: _json(*health.ready_report()),
     }
-    return BoundedServer(host, port, routes)
+    try:
+        return BoundedServer(host, port, routes)
+    except OSError as fault:
+        remedy = "set metrics_host and metrics_port to an address of this machine that is free; port 0 takes any"
+        raise UsageError(f"cannot serve metrics on {host}:{port}: {fault.strerror or fault}; {remedy}") from fault
 
 
 def _json(good: bool, report: dict[str, Any]) -> Answer:

@@ -33,15 +33,15 @@ class Examined:
     """A checkpoint file after it was read: its contents, or what is wrong with it."""
 
     ref: CheckpointRef
-    snapshot: Contents | None
+    contents: Contents | None
     damage: str | None
 
     def as_dict(self) -> dict[str, Any]:
         """Flat, for JSON."""
         ref = self.ref
         flat: dict[str, Any] = {"partition": ref.partition, "next_offset": ref.next_offset}
-        flat |= {"size_bytes": ref.size_bytes, "path": ref.path, "valid": self.snapshot is not None}
-        return flat | (asdict(self.snapshot) if self.snapshot else {"damage": self.damage})
+        flat |= {"size_bytes": ref.size_bytes, "path": ref.path, "valid": self.contents is not None}
+        return flat | (asdict(self.contents) if self.contents else {"damage": self.damage})
 
 
 def examine(store: CheckpointStore, ref: CheckpointRef, now_s: float) -> Examined:

@@ -205,6 +205,16 @@ def test_group_id_that_is_no_folder_name_is_refused(tmp_path: Path) -> None:
             CheckpointStore(str(tmp_path), group, None)
 
 
+def test_store_that_cannot_be_reached_is_wrong_usage_or_a_passing_fault(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="checkpoints: nonsense://"):
+        CheckpointStore("nonsense://bucket", "group", LAYOUT)
+    (tmp_path / "file").write_text("not a directory")
+    store = CheckpointStore(str(tmp_path / "file"), "group", LAYOUT)
+    assert store.refs(TOPIC, 0) == []
+    with pytest.raises(TransientFault, match="checkpoint store"):
+        store.write(make_snapshot())
+
+
 def test_foreign_files_are_ignored(store: CheckpointStore, url: str) -> None:
     ref = store.write(make_snapshot())
     folder = f"{url}/group/{TOPIC}/0"

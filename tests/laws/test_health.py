@@ -13,6 +13,7 @@ from http.client import HTTPConnection, HTTPResponse
 import pytest
 
 from worker import http_server
+from worker.errors import UsageError
 from worker.health import Health, serve
 from worker.http_server import CONNECTIONS, BoundedServer
 from worker.metrics import Metrics
@@ -194,16 +195,17 @@ def test_closed_server_gives_its_port_back_and_cuts_off_who_is_there(health: Hea
     serve(Metrics(), health, "127.0.0.1", port).close()
 
 
-def test_port_that_is_taken_is_said(server: BoundedServer, health: Health) -> None:
-    with pytest.raises(OSError, match="in use"):
-        serve(Metrics(), health, "127.0.0.1", server.port)
+def test_address_that_cannot_be_had_is_said(server: BoundedServer, health: Health) -> None:
+    for host, port in (("127.0.0.1", server.port), ("192.0.2.1", 0), ("no.such.host.invalid", 0)):
+        with pytest.raises(UsageError, match="set metrics_host and metrics_port"):
+            serve(Metrics(), health, host, port)
 
 
 def test_ipv6_and_names_are_served(health: Health) -> None:
     for host in ("::1", "localhost"):
         try:
             server = serve(Metrics(), health, host, 0)
-        except OSError:
+        except UsageError:
             continue  # this machine has no IPv6
         connection = HTTPConnection(host, server.port, timeout=30)
         connection.request("GET", "/live")

@@ -181,9 +181,9 @@ def _print_table(examined: list[Examined]) -> None:
         table.add_column(name, justify="left" if name == "model" else "right", no_wrap=True)
     table.add_column("valid", no_wrap=True)
     for entry in examined:
-        ref, snapshot = entry.ref, entry.snapshot
-        known = (f"{snapshot.streams:,}", _duration(snapshot.age_s), snapshot.model) if snapshot else ("", "", "")
-        verdict = Text("yes", "green") if snapshot else Text("no", "red")
+        ref, contents = entry.ref, entry.contents
+        known = (f"{contents.streams:,}", _duration(contents.age_s), contents.model) if contents else ("", "", "")
+        verdict = Text("yes", "green") if contents else Text("no", "red")
         table.add_row(
             str(ref.partition), str(ref.next_offset), known[0], decimal(ref.size_bytes), known[1], known[2], verdict
         )
