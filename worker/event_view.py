@@ -18,7 +18,7 @@ from rich.text import Text
 
 MAX_TEXT = 40
 KEPT_STREAMS = 1_000
-BAR_WIDTH = 20
+BAR_WIDTH = 16
 PACE_OVER_S = 5.0
 _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
@@ -96,14 +96,15 @@ class EventView:
         if self.unreadable:
             head += f", {self.unreadable:,} unreadable records"
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("stream", no_wrap=True)
-        table.add_column("timestep", justify="right", no_wrap=True)
-        table.add_column("probability", no_wrap=True)
+        table.add_column("stream", no_wrap=True, max_width=28)
+        table.add_column("seen", justify="right", no_wrap=True, min_width=5)
+        table.add_column("timestep", justify="right", no_wrap=True, min_width=8)
+        table.add_column("probability", no_wrap=True, min_width=BAR_WIDTH + 20)
         table.add_column("", no_wrap=True, overflow="ellipsis")
-        table.add_column("seen", justify="right", no_wrap=True)
         newest = list(reversed(self._latest.values()))[: self.rows]
         for event, seen_s in newest:
-            table.add_row(*_cells(event), Text(f"{max(0.0, now_s - seen_s):.0f} s"))
+            stream, *values = _cells(event)
+            table.add_row(stream, Text(f"{max(0.0, now_s - seen_s):.0f} s"), *values)
         return Group(Text(head), table, Text("Ctrl-C ends", style="dim"))
 
 
