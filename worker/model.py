@@ -112,12 +112,10 @@ class StepModel:
         if width in self._blocks:
             return True
         block = self._compile(width)
-        proven = agrees(block, self._blocks[NARROWEST], width, self.features, self.state_size)
-        if proven:
-            self._blocks = {**self._blocks, width: block}  # a new dict: the other thread reads either
-        else:
-            log.warning("width_dropped", width=width, reason=f"its rows are not bit for bit those of {NARROWEST}")
-        return proven
+        if not agrees(block, self._blocks[NARROWEST], width, self.features, self.state_size):
+            return False
+        self._blocks = {**self._blocks, width: block}  # a new dict: the other thread reads either
+        return True
 
     def start_compiling(self) -> None:
         """Compile the other buckets on a daemon thread, the most useful first."""
@@ -137,7 +135,8 @@ class StepModel:
         for width in WIDTHS:
             if self._stop.is_set():
                 return
-            self.add_width(width)
+            if not self.add_width(width):
+                log.warning("width_dropped", width=width, reason=f"its rows are not bit for bit those of {NARROWEST}")
 
     def _compile(self, width: int) -> Block:
         """The executable of one width, compiled before this returns."""

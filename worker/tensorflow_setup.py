@@ -14,9 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-# Keras imports these when they are installed, for plots and scikit-learn wrappers that serving has no use for:
+# Keras imports these when they are installed, for plots, data frames and wrappers that stepping has no use for:
 # a second of every start.
-_UNUSED_EXTRAS = ("matplotlib", "sklearn")
+_UNUSED_EXTRAS = ("matplotlib", "pandas", "sklearn")
 
 
 def setup_tensorflow() -> None:

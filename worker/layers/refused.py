@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.layers import RULES, Flow
+from worker.layers.rule import RULES
 
 _LAST = "Use a recurrent layer with return_sequences=False, whose last output is the answer so far"
 _FORWARD = "Train a forward layer in its place"
@@ -30,12 +30,11 @@ _BY_PART = {
 }
 
 
-def refusal(layer: Any, flow: Flow) -> tuple[str, str]:
+def refusal(layer: Any) -> tuple[str, str]:
     """Reason and remedy for a layer that has no rule.
 
     Args:
         layer: a Keras layer whose class is not in `RULES`.
-        flow: what flows into it.
     """
     name = type(layer).__name__
     if type(layer).__module__.split(".")[0] != "keras":
