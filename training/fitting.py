@@ -96,15 +96,15 @@ def fit(
     model.compile(
         # A recording that is wrong at every timestep has a long gradient; clipping keeps it from undoing the rest.
         optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=1.0),
-        loss="binary_crossentropy" if classes == 2 else "sparse_categorical_crossentropy",
+        loss=_loss(classes, recipe.label_smoothing),
     )
     best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.patience, restore_best_weights=True)
     stop = stop or Event()
-    inputs, labels = _arrays(parts.train)
+    inputs, labels = _arrays(parts.train, classes)
     epochs = model.fit(
         inputs,
         labels,
-        validation_data=_arrays(parts.validation),
+        validation_data=_arrays(parts.validation, classes),
         batch_size=recipe.batch_size,
         epochs=recipe.epochs,
         verbose=0,
@@ -134,12 +134,20 @@ def outputs_of(classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes[1:] if len(classes) == 2 else classes
 
 
-def _arrays(part: Sequences) -> tuple[Any, Any]:
-    """`(n, timesteps, features)` inputs, padded, and `(n, timesteps, 1)` labels."""
+def _arrays(part: Sequences, classes: int) -> tuple[Any, Any]:
+    """Inputs `(n, timesteps, features)`, padded, and targets `(n, timesteps, outputs)`."""
     inputs = pad(part.inputs)
     labels = repeat_labels(part.labels, inputs.shape[1])
     check_labels(labels, inputs)
-    return inputs, labels
+    return inputs, labels if classes == 2 else np.eye(classes, dtype=np.float32)[labels[..., 0]]
+
+
+def _loss(classes: int, label_smoothing: float) -> Any:
+    """Cross-entropy; a mask that comes with the predictions takes padded timesteps out of it."""
+    import keras
+
+    kind = keras.losses.BinaryCrossentropy if classes == 2 else keras.losses.CategoricalCrossentropy
+    return kind(label_smoothing=label_smoothing)
 
 
 def _watch(stop: Event, on_epoch: OnEpoch | None) -> Any:

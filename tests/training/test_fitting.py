@@ -38,7 +38,7 @@ def test_the_same_seed_gives_the_same_weights() -> None:
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
     parts = made(3, (5, 8))
-    fitted = fit(parts, Recipe(units=(6,), epochs=12, learning_rate=0.3, patience=4, batch_size=4), 0)
+    fitted = fit(parts, Recipe((6,), label_smoothing=0, epochs=12, learning_rate=0.3, patience=4, batch_size=4), 0)
     assert fitted.facts["best_epoch"] == np.argmin(fitted.history["val_loss"]) + 1 < len(fitted.history["loss"])
     inputs = pad(parts.validation.inputs)
     fitted.model.compile(loss="sparse_categorical_crossentropy")
