@@ -32,7 +32,7 @@ class LeakySum:
         c = states[:, 1] * np.float32(0.75) - total * np.float32(0.125) + h * np.float32(0.25)
         return (np.float32(0.5) + c / (np.float32(2) * (np.float32(1) + np.abs(c))))[:, None], np.stack([h, c], axis=1)
 
-    def run_block(self, inputs, mask, reset, states):  # noqa: ANN001, ANN201
+    def run_block(self, inputs, mask, reset, states):
         assert inputs.shape[:2] in self.buckets
         outputs = np.full((*mask.shape, 1), np.nan, np.float32)
         for t in range(len(mask)):
@@ -50,7 +50,7 @@ class Stream:
     last_time: int
     last_offset: int
     length: int = 0
-    state: np.ndarray = field(default_factory=lambda: LeakySum.initial_state[None].copy())
+    state: np.ndarray = field(default_factory=LeakySum.initial_state[None].copy)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Any
 
@@ -89,7 +90,7 @@ def batch_of(records: list[Record]) -> RecordBatch:
 
 def run(engine: Engine, state: PartitionState, log: list[Record], cuts: list[int]) -> list[Outcome]:
     bounds = sorted({0, len(log), *(cut for cut in cuts if cut <= len(log))})
-    polls = [log[a:b] for a, b in zip(bounds, bounds[1:], strict=False)]
+    polls = [log[a:b] for a, b in itertools.pairwise(bounds)]
     return [engine.process([(batch_of(poll), state)]) for poll in polls]
 
 

@@ -1,0 +1,188 @@
+"""Crash safety: fail at every effect, restart, and the topics hold what an undisturbed worker would have written."""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import uuid
+from threading import Event
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.laws.reference import LeakySum
+from tests.laws.scripted import Cluster, Crash, Script, ScriptedSink, ScriptedSource
+from tests.laws.test_engine import batch_of, described, engine_of, logs, published, run, state_of
+from worker.artifact import StateSlot
+from worker.checkpoint import CheckpointStore, CheckpointWriter
+from worker.dead_letters import BadRecordLimit
+from worker.errors import FatalFault, StateRefused
+from worker.health import Health
+from worker.keeper import StateKeeper
+from worker.loop import Worker
+from worker.metrics import Metrics
+from worker.observer import Observer
+from worker.records import NO_TIMESTAMP, RecordBatch
+from worker.recovery import Log, Policies
+
+DIGEST = "0123456789ab" + "0" * 52
+LAYOUT = (StateSlot("leaky_sum", "h", (1,), 0), StateSlot("leaky_sum", "c", (1,), 1))
+RULE = {"sequence_length": None, "idle_ms": 15, "capacity": 3}
+
+
+class Stop(Event):
+    """Set as soon as everything is answered, or after so many turns that it never will be."""
+
+    def __init__(self, cluster: Cluster, turns: int = 300) -> None:
+        super().__init__()
+        self.cluster, self.turns = cluster, turns
+
+    def is_set(self) -> bool:
+        self.turns -= 1
+        assert self.turns > 0, "the worker does not come to rest"
+        return super().is_set() or self.cluster.at_rest()
+
+
+def worker_on(cluster: Cluster, script: Script, url: str, sizes: list[int], **policies: str) -> Worker:
+    """The real worker on a scripted client and a real checkpoint store."""
+    keeper = StateKeeper(
+        CheckpointWriter(CheckpointStore(url, "group", LAYOUT), 2),
+        LeakySum.initial_state,
+        RULE["capacity"],  # type: ignore[arg-type]
+        DIGEST,
+        Policies(**policies),
+        interval_s=1e9,
+        interval_records=2,
+    )
+    return Worker(
+        ScriptedSource(cluster, script, itertools.cycle(sizes)),  # type: ignore[arg-type]
+        ScriptedSink(cluster, script),  # type: ignore[arg-type]
+        engine_of(RULE),
+        keeper,
+        Observer(Metrics(), Health()),
+        BadRecordLimit(1.0),
+        DIGEST,
+        "topic-id",
+        commit_interval_s=0.0,
+        poll_records=100,
+    )
+
+
+def live(cluster: Cluster, script: Script, url: str, sizes: list[int]) -> None:
+    """Run workers, one after the other as each crashes, until everything is answered."""
+    for _ in range(len(script.faults) + 1):
+        worker = worker_on(cluster, script, url, sizes)
+        try:
+            worker.startup()
+            worker.run(Stop(cluster))
+            worker.shutdown()
+        except Crash:
+            worker.keeper.wait(5.0)  # the thread is of this process; a real crash may also lose its write
+            worker.keeper.close(0.0)
+        else:
+            return
+    pytest.fail("more crashes than the script has")
+
+
+def topic_of(logs_: list[list[Any]]) -> dict[int, RecordBatch]:
+    topic = {}
+    for partition, log in enumerate(logs_):
+        batch = batch_of(log) if log else RecordBatch(partition, [], [], [], [])
+        batch.partition = partition
+        topic[partition] = batch
+    return topic
+
+
+def undisturbed(topic: dict[int, RecordBatch]) -> list[tuple[bytes, bytes]]:
+    engine, outputs = engine_of(RULE), []
+    for partition, batch in topic.items():
+        state = state_of(RULE)
+        state.partition = partition
+        outcome = engine.process([(batch, state)])
+        outputs += list(zip(outcome.keys, outcome.values, strict=True))
+    return outputs
+
+
+faults = st.dictionaries(st.integers(1, 80), st.sampled_from(["crash", "abort", "crash_after"]), max_size=6)
+sizes = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any)
+
+
+@given(st.lists(logs(), min_size=1, max_size=3), faults, sizes)
+@settings(max_examples=60, deadline=None)
+def test_any_faults_at_any_effect_leave_the_outputs_of_an_undisturbed_run(
+    logs_: list[list[Any]], script: dict[int, str], sizes: list[int]
+) -> None:
+    topic = topic_of(logs_)
+    cluster = Cluster(topic)
+    with tempfile.TemporaryDirectory() as directory:
+        live(cluster, Script(script), directory, sizes)
+    by_partition = lambda outputs: sorted(outputs, key=lambda pair: pair[1].split(b'"source":[')[1][:2])  # noqa: E731
+    assert by_partition(cluster.outputs) == by_partition(undisturbed(topic))
+    assert len(set(cluster.refused)) == len(cluster.refused)
+
+
+LOG = [(b"abc"[i % 3 : i % 3 + 1], b'{"features":[%d,1]}' % i, i, i, None) for i in range(12)]
+
+
+@pytest.mark.parametrize("kind", ["crash", "abort", "crash_after"])
+def test_one_fault_at_each_effect_in_turn_loses_and_doubles_nothing(kind: str) -> None:
+    topic = topic_of([LOG])
+    expected = undisturbed(topic)
+    for effect in range(1, 40):
+        cluster = Cluster(topic)
+        live(cluster, Script({effect: kind}), f"memory://{uuid.uuid4()}", [3])
+        assert cluster.outputs == expected, f"{kind} at effect {effect}"
+
+
+def test_shutdown_leaves_checkpoints_of_the_reference_state_at_the_committed_offset() -> None:
+    topic = topic_of([LOG, LOG[:5]])
+    cluster, url = Cluster(topic), f"memory://{uuid.uuid4()}"
+    live(cluster, Script({}), url, [2])
+    for partition, batch in topic.items():
+        state = state_of(RULE)
+        run(
+            engine_of(RULE),
+            state,
+            [
+                (k, v, o, t, None)
+                for k, v, o, t in zip(batch.keys, batch.values, batch.offsets, batch.times, strict=True)
+            ],
+            [],
+        )
+        keeper = worker_on(cluster, Script({}), url, [2]).keeper
+        bounds = Log("samples", partition, "topic-id", 0, cluster.high(partition), cluster.committed[partition])
+        restored, start = keeper.restore(bounds)
+        assert start.next_offset == cluster.committed[partition].offset == cluster.high(partition)
+        assert described(restored) == described(state)
+
+
+def test_a_state_of_another_model_is_refused_and_says_what_to_do() -> None:
+    topic = topic_of([LOG])
+    cluster, url = Cluster(topic), f"memory://{uuid.uuid4()}"
+    live(cluster, Script({}), url, [4])
+    worker = worker_on(cluster, Script({}), url, [4])
+    worker.keeper._digest = "f" * 64
+    worker.startup()
+    with pytest.raises(StateRefused, match="on_model_change"):
+        worker.run(Stop(Cluster({0: topic[0]})))
+
+
+def test_too_many_bad_records_stop_the_worker_and_commit_nothing_of_them() -> None:
+    bad = RecordBatch(0, [b"a"] * 2000, [b"x"] * 2000, list(range(2000)), [NO_TIMESTAMP] * 2000)
+    cluster = Cluster({0: bad})
+    worker = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [100])
+    worker.limit = BadRecordLimit(0.5)
+    worker.startup()
+    with pytest.raises(FatalFault, match="max_bad_ratio"):
+        worker.run(Stop(cluster))
+    worker.fail()
+    assert cluster.committed[0].offset == len(cluster.refused) < 2000
+
+
+def test_published_is_what_the_engine_made_of_each_poll() -> None:
+    topic = topic_of([LOG])
+    cluster = Cluster(topic)
+    live(cluster, Script({}), f"memory://{uuid.uuid4()}", [5, 1])
+    assert cluster.outputs == published(run(engine_of(RULE), state_of(RULE), LOG, [4]))
