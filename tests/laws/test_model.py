@@ -125,6 +125,10 @@ MODELS: dict[str, Callable[[], Any]] = {
     "fixed length, unrolled": lambda: sequential(
         L.Masking(), L.LSTM(4, unroll=True), L.Dense(1, activation="sigmoid"), time=7
     ),
+    "fixed length": lambda: sequential(L.GRU(4, return_sequences=True), L.Dense(2, **SOFTMAX), time=7),
+    "fixed batch": lambda: with_random_weights(
+        keras.Sequential([keras.Input(batch_shape=(1, None, FEATURES)), L.GRU(4), L.Dense(2, **SOFTMAX)])
+    ),
     "called twice": lambda: functional(shared),
     "nested": lambda: functional(nested),
     "masked, nested": lambda: functional(masked_nested),
@@ -197,15 +201,22 @@ def stepped() -> StepModel:
             L.Dense(2, **SOFTMAX),
         )
     )
-    made.start_compiling()
-    while len(made.buckets) < 3 * len(WIDTHS) and made._compiler and made._compiler.is_alive():
-        made._compiler.join(0.05)
-    made.stop_compiling()
+    assert all(made.add_width(width) for width in WIDTHS)
     return made
 
 
-def test_all_widths_are_proven_on_this_cpu(stepped: StepModel) -> None:
+def test_buckets_are_every_depth_of_every_proven_width(stepped: StepModel) -> None:
     assert stepped.buckets == tuple((depth, width) for depth in (1, 2, 4) for width in sorted(WIDTHS))
+
+
+def test_the_background_thread_offers_every_width() -> None:
+    stepped = StepModel(MODELS["no state"]())
+    stepped.start_compiling()
+    stepped.start_compiling()  # a second call starts no second thread
+    (thread,) = [thread for thread in threading.enumerate() if thread.name == "compile-buckets"]
+    thread.join()
+    stepped.stop_compiling()
+    assert len(stepped.buckets) == 3 * len(WIDTHS)
 
 
 def one_by_one(stepped: StepModel, sequence: Any) -> Any:
