@@ -57,7 +57,7 @@ def check(
     if not certificate.holds:
         raise ArtifactRefused(
             f"{directory}: on this machine stepping differs from Keras by {certificate.largest_difference:.3g}, "
-            f"at most {certificate.tolerance:.0e} may be: export the model again with the libraries that are installed here."
+            f"at most {certificate.tolerance:.0e} may be: export the model again with the libraries of this machine."
         )
 
 
