@@ -9,7 +9,7 @@ import itertools
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +22,8 @@ from tests.brokers.process import Process
 from tests.kill.checker import Output
 
 FEATURES = ("x", "y", "z")
-QUICK_GROUP = {"session.timeout.ms": "2000", "heartbeat.interval.ms": "300"}  # a killed member is missed soon
+# A killed member is missed soon. The embedded broker lets a new group wait 3 s: a shorter session ends meanwhile.
+SESSION_TIMEOUT_MS = {"kafka": "2000", "embedded": "4500"}
 STARTUP_S = 60.0
 
 
@@ -58,7 +59,6 @@ class Deployment:
     dead_letter_topic: str
     group_id: str
     flags: tuple[str, ...] = ()
-    kafka: Mapping[str, str] = field(default_factory=lambda: QUICK_GROUP)
     _number: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -97,7 +97,8 @@ class Deployment:
         command += ["--input-topic", self.input_topic, "--output-topic", self.output_topic]
         command += ["--dead-letter-topic", self.dead_letter_topic, "--instance-id", instance_id]
         command += ["--artifact", str(self.artifact), "--checkpoints", str(self.checkpoints), "--metrics-port", "0"]
-        command += itertools.chain.from_iterable(("--kafka", f"{name}={value}") for name, value in self.kafka.items())
+        command += ["--kafka", f"session.timeout.ms={SESSION_TIMEOUT_MS[self.cluster.kind]}"]
+        command += ["--kafka", "heartbeat.interval.ms=300"]
         log = self.directory / f"{next(self._number):02d}-{instance_id}.log"
         return Process([*command, "--log-format", "console", *self.flags, *flags], log)
 

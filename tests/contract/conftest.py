@@ -16,6 +16,8 @@ from confluent_kafka import Message, Producer
 from tests.brokers.fixtures import BROKERS
 from tests.deployment import Deployment, Reader, until
 
+MAX_RECORD_BYTES = 50_000
+
 
 class Service:
     """A worker that runs, and its topics."""
@@ -88,9 +90,10 @@ def serving(deployment: Deployment) -> Iterator[Service]:
 def service(
     request: pytest.FixtureRequest, artifact: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
-    """A worker with default settings."""
+    """A worker with default settings, except that it refuses records which every broker accepts."""
     cluster = request.getfixturevalue(request.param)
-    with serving(Deployment.create(cluster, artifact, tmp_path_factory.mktemp("service"))) as running:
+    flags = ("--max-record-bytes", str(MAX_RECORD_BYTES))
+    with serving(Deployment.create(cluster, artifact, tmp_path_factory.mktemp("service"), *flags)) as running:
         yield running
 
 
