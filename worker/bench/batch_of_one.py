@@ -21,7 +21,7 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from worker.artifact import read_artifact
-from worker.keras_file import open_model
+from worker.model.keras_file import open_model
 from worker.settings import Settings, load_settings
 
 TIMEOUT_S = 30.0

@@ -99,7 +99,7 @@ def run_bench(settings: Settings, plan: Plan, say: Callable[[str], None]) -> Rep
 
 
 def _default_artifact(directory: Path) -> Artifact:
-    from worker.tensorflow_setup import setup_tensorflow
+    from worker.model.tensorflow_setup import setup_tensorflow
 
     setup_tensorflow()
     import keras
