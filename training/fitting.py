@@ -16,7 +16,7 @@ from training.datasets import Sequences, Split
 from training.evaluation import accuracy_by_share, predict
 from training.networks import Recipe, Scaling, build
 from training.padding import check_labels, pad, repeat_labels
-from worker.tensorflow_setup import setup_tensorflow
+from worker.model.tensorflow_setup import setup_tensorflow
 
 if TYPE_CHECKING:
     from worker.artifact import Artifact

@@ -172,7 +172,7 @@ def write_artifact(
         NotStreamable: a layer cannot be advanced sample by sample.
         ArtifactRefused: names do not fit the model, the output is no probability, or parity does not hold.
     """
-    from worker.export import write  # imports TensorFlow
+    from worker.model.export import write  # imports TensorFlow
 
     return write(model, Path(directory), tuple(features), tuple(classes), scaling, training)
 

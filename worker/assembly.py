@@ -20,12 +20,12 @@ from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.metrics import Metrics
+from worker.model.tensorflow_setup import setup_tensorflow
 from worker.observer import Observer, TimedModel
 from worker.reading import Reader
 from worker.recovery import Policies
 from worker.sequences import REASONS
 from worker.settings import Settings
-from worker.tensorflow_setup import setup_tensorflow
 
 log = structlog.get_logger("cellstream")
 
@@ -42,7 +42,7 @@ def assemble(settings: Settings) -> Iterator[Worker]:
     conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
     topic_id = _existing_topics(settings)
     setup_tensorflow()
-    from worker.model import load_step_model
+    from worker.model.step_model import load_step_model
 
     model = load_step_model(artifact)
     manifest = artifact.manifest

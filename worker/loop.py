@@ -78,6 +78,7 @@ class Worker:
         self._restored: dict[int, PartitionState] = {}
         self._unpinned: set[int] = set()
         self._committed: dict[int, Position] = {}
+        self._bounds: dict[int, tuple[int, int]] = {}
         self._uncommitted: list[Outcome] = []
         self._committed_at = float("-inf")
         self._failed = False
@@ -206,9 +207,10 @@ class Worker:
 
     def _restore(self, partition: int) -> PartitionState:
         begun = self.clock()
-        if partition not in self._committed:
+        if partition not in self._bounds:
             self._committed = self.source.committed(sorted(self.waiting))
-        low, high = self.source.watermarks(partition)
+            self._bounds = self.source.log_bounds(sorted(self.waiting))
+        low, high = self._bounds[partition]
         bounds = Log(self.source.topic, partition, self.topic_id, low, high, self._committed.get(partition))
         state, start = self.keeper.restore(bounds)
         self._starts[partition] = start
@@ -247,6 +249,7 @@ class Worker:
         """Offsets that were asked for earlier may have moved."""
         self._restored.clear()
         self._committed.clear()
+        self._bounds.clear()
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.records:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from worker.errors import CheckpointDamaged, StateRefused
+from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
 from worker.records import Position
 
 NOTE = re.compile(r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*)$")
@@ -114,7 +114,7 @@ def choose_start(
     return _at(where, log, committed, [o for o in offsets if o <= committed], load, digest, policies)
 
 
-def _at(
+def _at(  # noqa: PLR0911 - each return is one row of the table in docs/delivery.md
     where: str,
     log: Log,
     committed: int,
@@ -135,6 +135,8 @@ def _at(
     for offset in offsets:
         try:
             saved = load(offset)
+        except CheckpointOfOtherModel:
+            return _other_model(where, log, committed, "another model", digest, policies)
         except CheckpointDamaged as fault:
             unusable.append(str(fault))
             continue
@@ -142,12 +144,12 @@ def _at(
             unusable.append(f"the one at {offset} is of a former topic of this name (ID {saved.topic_id})")
             continue
         if saved.artifact_digest != digest:
-            return _other_model(where, log, committed, saved.artifact_digest, digest, policies)
+            return _other_model(where, log, committed, f"model {saved.artifact_digest[:12]}", digest, policies)
         if offset < log.low:
             break  # the records behind it are gone, and older ones would need even more
         return Start(offset, committed, origin, saved, "checkpoint")
     if noted_model is not None and not digest.startswith(noted_model):
-        return _other_model(where, log, committed, noted_model, digest, policies)
+        return _other_model(where, log, committed, f"model {noted_model}", digest, policies)
     found = f"{len(offsets)} checkpoints, {len(unusable)} of them unusable" if offsets else "no checkpoint"
     if origin is not None and log.low <= origin:
         return Start(origin, committed, origin, None, f"{found}; the log reaches back to where the group began")
@@ -172,7 +174,7 @@ def _other_model(where: str, log: Log, committed: int, had: str, digest: str, po
         begin = max(committed, log.low)
         return Start(begin, begin, begin, None, "on_model_change=fresh")
     raise StateRefused(
-        f"{where}: its state belongs to model {had[:12]}, the artifact is {digest[:12]}. Run the former artifact, or "
+        f"{where}: its state belongs to {had}, the artifact is model {digest[:12]}. Run the former artifact, or "
         "say how to change over: on_model_change=rebuild replays the log through the new model, on_model_change=fresh "
         "begins every stream anew. Or give the new model a group_id and an output_topic of its own"
     )

@@ -121,8 +121,8 @@ class ScriptedSource:
         self.script.effect()
         return {p: self.cluster.committed[p] for p in partitions if p in self.cluster.committed}
 
-    def watermarks(self, partition: int) -> tuple[int, int]:
-        return self.cluster.low, self.cluster.high(partition)
+    def log_bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        return {partition: (self.cluster.low, self.cluster.high(partition)) for partition in partitions}
 
     def log_end(self, partition: int) -> int | None:
         return self.cluster.high(partition)

@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from worker import cli
 from worker.artifact import MAX_MANIFEST_BYTES, Artifact, read_artifact, write_artifact
 from worker.errors import ArtifactRefused, NotStreamable
-from worker.tensorflow_setup import setup_tensorflow
+from worker.model.tensorflow_setup import setup_tensorflow
 
 setup_tensorflow()
 
 import keras  # noqa: E402  (after its variables are set)
 
-from worker.keras_file import open_model  # noqa: E402
-from worker.model import load_step_model  # noqa: E402
+from worker.model.keras_file import open_model  # noqa: E402
+from worker.model.step_model import load_step_model  # noqa: E402
 
 L = keras.layers
 FEATURES, CLASSES = ("load", "heat"), ("idle", "busy", "fault")

@@ -27,7 +27,7 @@ from hypothesis.extra import numpy as npst
 
 from worker.artifact import StateSlot
 from worker.checkpoint import CheckpointRef, CheckpointStore, CheckpointWriter, Snapshot, WriteFailed, Written
-from worker.checkpoint_folders import TEMPORARY, LocalDirectory
+from worker.checkpoint.folders import TEMPORARY, LocalDirectory
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused, TransientFault, UsageError
 
 TOPIC = "samples"

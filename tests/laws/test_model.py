@@ -12,18 +12,18 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from worker.errors import NotStreamable
-from worker.tensorflow_setup import setup_tensorflow
+from worker.model.tensorflow_setup import setup_tensorflow
 
 setup_tensorflow()
 
 import keras  # noqa: E402  (after its variables are set)
 
-from worker import model as model_module  # noqa: E402
-from worker.graph import StepGraph  # noqa: E402
-from worker.keras_file import model_bytes, open_model  # noqa: E402
-from worker.model import WIDTHS, StepModel  # noqa: E402
-from worker.parity import certify, draw_samples, expected_answers, run_interleaved  # noqa: E402
-from worker.proof import NARROWEST, agrees  # noqa: E402
+from worker.model import step_model as model_module  # noqa: E402
+from worker.model.graph import StepGraph  # noqa: E402
+from worker.model.keras_file import model_bytes, open_model  # noqa: E402
+from worker.model.parity import certify, draw_samples, expected_answers, run_interleaved  # noqa: E402
+from worker.model.proof import NARROWEST, agrees  # noqa: E402
+from worker.model.step_model import WIDTHS, StepModel  # noqa: E402
 
 L = keras.layers
 FEATURES = 3

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from training.networks import Recipe, Scaling, build
 from training.padding import MASK_VALUE, check_labels, pad, repeat_labels
 from worker.errors import UsageError
-from worker.tensorflow_setup import setup_tensorflow
+from worker.model.tensorflow_setup import setup_tensorflow
 
 LENGTHS = (4, 9, 1, 6)
 FEATURES, CLASSES = 3, 4

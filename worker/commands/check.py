@@ -16,7 +16,7 @@ from worker.artifact import Artifact, read_artifact
 from worker.errors import ArtifactRefused
 
 if TYPE_CHECKING:
-    from worker.model import StepModel
+    from worker.model.step_model import StepModel
 
 _SHOWN_NAMES = 12
 
@@ -35,12 +35,12 @@ def check(
     Example: `cellstream check artifacts/basic-motions`
     """
     artifact = read_artifact(directory)
-    from worker.tensorflow_setup import setup_tensorflow
+    from worker.model.tensorflow_setup import setup_tensorflow
 
     setup_tensorflow()
-    from worker.keras_file import open_model
-    from worker.model import WIDTHS, load_step_model
-    from worker.parity import certify
+    from worker.model.keras_file import open_model
+    from worker.model.parity import certify
+    from worker.model.step_model import WIDTHS, load_step_model
 
     stepped = load_step_model(artifact)
     for width in WIDTHS:

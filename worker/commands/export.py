@@ -40,13 +40,13 @@ def export(
     Example: `cellstream export model.keras artifacts/pumps --features pressure,flow --classes ok,worn`
     """
     content = read_bounded(model, MAX_MODEL_BYTES)
-    from worker.tensorflow_setup import setup_tensorflow
+    from worker.model.tensorflow_setup import setup_tensorflow
 
     setup_tensorflow()
     from worker.commands.check import report, show
-    from worker.graph import StepGraph
-    from worker.keras_file import open_model
-    from worker.model import load_step_model
+    from worker.model.graph import StepGraph
+    from worker.model.keras_file import open_model
+    from worker.model.step_model import load_step_model
 
     opened = open_model(content, str(model))
     graph = StepGraph(opened)

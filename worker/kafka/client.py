@@ -23,6 +23,11 @@ def consumer_properties(conf: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in conf.items() if not name.startswith(PRODUCER_ONLY)}
 
 
+def client_properties(conf: Mapping[str, str]) -> dict[str, str]:
+    """Pass-through properties that every client knows."""
+    return consumer_properties(producer_properties(conf))
+
+
 def producer_properties(conf: Mapping[str, str]) -> dict[str, str]:
     """Pass-through properties that a producer knows."""
     return {name: value for name, value in conf.items() if not name.startswith(CONSUMER_ONLY)}

@@ -11,10 +11,19 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import OFFSET_END, Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka import (
+    OFFSET_END,
+    Consumer,
+    IsolationLevel,
+    KafkaError,
+    KafkaException,
+    Message,
+    TopicPartition,
+)
+from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from worker.errors import CellstreamError, FatalFault, StateRefused, TransientFault
-from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, consumer_properties, fatal
+from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, client_properties, consumer_properties, fatal
 from worker.records import NO_TIMESTAMP, Position, RecordBatch
 
 log = logging.getLogger("librdkafka")
@@ -83,6 +92,7 @@ class Source:
         strategy = str(merged.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
         self._consumer = Consumer(merged, logger=log)
+        self._admin = AdminClient({"log_level": "3", **client_properties(conf)})
 
     def subscribe(self, listener: Listener) -> None:
         """Join the group."""
@@ -156,21 +166,27 @@ class Source:
             return {a.partition: Position(a.partition, a.offset, a.metadata or "") for a in found if a.offset >= 0}
         raise TransientFault(f"committed offsets of {self.topic}: no answer after {COMMITTED_TRIES} tries")
 
-    def watermarks(self, partition: int) -> tuple[int, int]:
-        """First offset in the log and the one behind the last.
+    def log_bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
+        """First offset in the log of each partition and the one behind the last.
+
+        Asked by a client of its own: on the consumer's connection the question would wait behind a fetch.
 
         Raises:
             TransientFault: no answer.
         """
+        earliest = self._list_offsets(partitions, OffsetSpec.earliest())
+        latest = self._list_offsets(partitions, OffsetSpec.latest())
+        return {partition: (earliest[partition], latest[partition]) for partition in partitions}
+
+    def _list_offsets(self, partitions: Sequence[int], spec: Any) -> dict[int, int]:
+        wanted = {TopicPartition(self.topic, partition): spec for partition in partitions}
+        found = self._admin.list_offsets(
+            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT_S
+        )
         try:
-            found = self._consumer.get_watermark_offsets(
-                TopicPartition(self.topic, partition), timeout=REQUEST_TIMEOUT_S
-            )
+            return {entry.partition: int(future.result().offset) for entry, future in found.items()}
         except KafkaException as fault:
-            raise TransientFault(f"log bounds of {self.topic}[{partition}]: {fault.args[0].str()}") from None
-        if found is None:
-            raise TransientFault(f"log bounds of {self.topic}[{partition}]: no answer")
-        return int(found[0]), int(found[1])
+            raise TransientFault(f"log bounds of {self.topic}: {fault.args[0].str()}") from None
 
     def log_end(self, partition: int) -> int | None:
         """The end of the log as the last fetch told it; None before the first. Asks nobody."""

@@ -23,10 +23,10 @@ from worker.artifact import (
     read_artifact,
 )
 from worker.errors import ArtifactRefused
-from worker.graph import StepGraph
-from worker.keras_file import model_bytes, open_model
-from worker.model import StepModel
-from worker.parity import certify
+from worker.model.graph import StepGraph
+from worker.model.keras_file import model_bytes, open_model
+from worker.model.parity import certify
+from worker.model.step_model import StepModel
 
 
 def write(

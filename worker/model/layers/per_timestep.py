@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from worker.layers.rule import Flow, Rule, Tensor, Value, make_rule, refuse, require_axes, require_time, rule
+from worker.model.layers.rule import Flow, Rule, Tensor, Value, make_rule, refuse, require_axes, require_time, rule
 
 
 class PerTimestep(Rule):

@@ -18,8 +18,8 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from worker.checkpoint_file import COLUMNS, FORMAT_VERSION, IDS, MAX_TEXT, NUMBERS, ROWS, TEXTS, Snapshot, cuts_of
-from worker.checkpoint_io import WholeFile
+from worker.checkpoint.file import COLUMNS, FORMAT_VERSION, IDS, MAX_TEXT, NUMBERS, ROWS, TEXTS, Snapshot, cuts_of
+from worker.checkpoint.hdf5_io import WholeFile
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.checkpoint_file import Snapshot
-from worker.checkpoint_store import CheckpointRef, CheckpointStore
+from worker.checkpoint.file import Snapshot
+from worker.checkpoint.store import CheckpointRef, CheckpointStore
 
 
 @dataclass(frozen=True)

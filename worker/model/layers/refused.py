@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from worker.layers.rule import RULES
+from worker.model.layers.rule import RULES
 
 _LAST = "Use a recurrent layer with return_sequences=False, whose last output is the answer so far"
 _FORWARD = "Train a forward layer in its place"

@@ -3,7 +3,7 @@
 Importing the package registers all rules.
 """
 
-from worker.layers import per_timestep, recurrent
-from worker.layers.rule import RULES, Flow, Rule, Slot, Tensor, Value, make_rule, refuse
+from worker.model.layers import per_timestep, recurrent
+from worker.model.layers.rule import RULES, Flow, Rule, Slot, Tensor, Value, make_rule, refuse
 
 __all__ = ["RULES", "Flow", "Rule", "Slot", "Tensor", "Value", "make_rule", "per_timestep", "recurrent", "refuse"]

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote
 
-from worker.checkpoint_file import Snapshot, write_file
-from worker.checkpoint_folders import Folders, open_folders
-from worker.checkpoint_reader import read_file
+from worker.checkpoint.file import Snapshot, write_file
+from worker.checkpoint.folders import Folders, open_folders
+from worker.checkpoint.reader import read_file
 from worker.errors import CheckpointDamaged, TransientFault, UsageError
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from worker.layers.rule import Flow, Rule, Slot, Tensor, Value, refuse, require_time, rule
+from worker.model.layers.rule import Flow, Rule, Slot, Tensor, Value, refuse, require_time, rule
 
 
 @rule(keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN)

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 
 from worker.artifact import Artifact, StateSlot
 from worker.errors import ArtifactRefused, NotStreamable
-from worker.graph import StepGraph
-from worker.proof import DEPTH as DEEPEST
-from worker.proof import NARROWEST, agrees
-from worker.tensorflow_setup import quiet_compiler
+from worker.model.graph import StepGraph
+from worker.model.proof import DEPTH as DEEPEST
+from worker.model.proof import NARROWEST, agrees
+from worker.model.tensorflow_setup import quiet_compiler
 
 Floats: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -194,7 +194,7 @@ def load_step_model(artifact: Artifact) -> StepModel:
         ArtifactRefused: the file is not the exported one, or Keras cannot open it safely.
         NotStreamable: this version of cellstream cannot step it.
     """
-    from worker.keras_file import open_model
+    from worker.model.keras_file import open_model
 
     model = StepModel(open_model(artifact.read_model(), str(artifact.model_path)))
     manifest = artifact.manifest

@@ -127,7 +127,7 @@ def make_rule(layer: Any, flow: Flow) -> Rule:
         )
     if type(layer) in RULES:
         return RULES[type(layer)](layer, flow)
-    from worker.layers.refused import refusal
+    from worker.model.layers.refused import refusal
 
     raise refuse(layer, *refusal(layer))
 

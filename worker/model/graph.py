@@ -8,7 +8,7 @@ from typing import Any
 import keras
 
 from worker.errors import NotStreamable
-from worker.layers import Flow, Rule, Slot, Tensor, Value, make_rule, refuse
+from worker.model.layers import Flow, Rule, Slot, Tensor, Value, make_rule, refuse
 
 
 @dataclass(frozen=True)

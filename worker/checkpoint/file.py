@@ -1,4 +1,4 @@
-"""A snapshot of a partition's state, and the HDF5 file it is written as; `checkpoint_reader` reads it back.
+"""A snapshot of a partition's state, and the HDF5 file it is written as; `reader` reads it back.
 
 The file has:
     attributes      format_version, topic, topic_id, partition, next_offset, leader_epoch, artifact_digest,
@@ -22,7 +22,7 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from worker.checkpoint_io import UnfailingFile
+from worker.checkpoint.hdf5_io import UnfailingFile
 from worker.errors import StateRefused
 
 if TYPE_CHECKING:
