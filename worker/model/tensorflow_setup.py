@@ -30,6 +30,9 @@ def setup_tensorflow() -> None:
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN chooses its summation order by shape
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    if "xla_cpu_prefer_vector_width" not in (flags := os.environ.get("XLA_FLAGS", "")):
+        # LLVM's own default is half of AVX-512: a block of 1024 took 15 to 30 % longer. No effect on other CPUs.
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_cpu_prefer_vector_width=512".strip()
     with _without(_UNUSED_EXTRAS):
         import keras  # noqa: F401  (the import is the effect)
         import tensorflow as tf
