@@ -1,0 +1,138 @@
+"""Where a partition begins: the exact state, or a refusal that says what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
+from worker.records import Position
+from worker.recovery import Log, Policies, Saved, Start, choose_start, note
+
+DIGEST, OTHER = "a1" * 32, "b2" * 32
+
+
+def begin(
+    committed: int | None,
+    checkpoints: dict[int, Saved | Exception] | None = None,
+    low: int = 0,
+    high: int = 1000,
+    origin: int | None = 0,
+    model: str = DIGEST,
+    topic_id: str = "topic-1",
+    remark: str | None = None,
+    **policies: str,
+) -> Start:
+    checkpoints = checkpoints or {}
+
+    def load(offset: int) -> Saved:
+        found = checkpoints[offset]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    text = note(origin, model, "topic-1") if remark is None else remark
+    position = None if committed is None else Position(3, committed, text)
+    log = Log("samples", 3, topic_id, low, high, position)
+    return choose_start(log, sorted(checkpoints, reverse=True), load, DIGEST, Policies(**policies))
+
+
+def saved(offset: int, digest: str = DIGEST, topic_id: str = "topic-1") -> Saved:
+    return Saved(offset, topic_id, digest)
+
+
+@given(st.sets(st.integers(0, 1000)), st.integers(0, 1000), st.integers(0, 1000), st.data())
+def test_the_newest_sound_checkpoint_at_or_below_the_committed_offset_is_used(
+    offsets: set[int], committed: int, low: int, data: Any
+) -> None:
+    low = min(low, committed)
+    damaged = data.draw(st.sets(st.sampled_from(sorted(offsets))) if offsets else st.just(set()))
+    store = {o: CheckpointDamaged("flipped") if o in damaged else saved(o) for o in offsets}
+    usable = [o for o in offsets - damaged if low <= o <= committed]
+    newest_sound = max((o for o in offsets - damaged if o <= committed), default=None)
+    if newest_sound is not None and newest_sound >= low:
+        start = begin(committed, store, low=low, origin=None)
+        assert (start.next_offset, start.committed) == (max(usable), committed)
+        assert start.saved == saved(max(usable))
+    else:
+        with pytest.raises(StateRefused, match="cannot be rebuilt"):
+            begin(committed, store, low=low, origin=None)
+
+
+def test_a_new_group_begins_where_it_was_told_and_notes_it() -> None:
+    assert begin(None, low=5) == Start(5, 5, 5, None, "new group, earliest")
+    assert begin(None, start_from="latest").next_offset == 1000
+
+
+def test_without_checkpoints_the_log_is_replayed_when_it_reaches_back_to_the_groups_beginning() -> None:
+    start = begin(700, low=20, origin=20)
+    assert (start.next_offset, start.committed, start.origin, start.saved) == (20, 700, 20, None)
+    with pytest.raises(StateRefused, match="the log begins at 21"):
+        begin(700, low=21, origin=20)
+
+
+@pytest.mark.parametrize("remark", ["", "somebody else's note", "cellstream origin=x"])
+def test_an_offset_without_our_note_is_no_proof_of_where_the_group_began(remark: str) -> None:
+    with pytest.raises(StateRefused, match="on_lost_state"):
+        begin(700, low=0, remark=remark)
+
+
+def test_the_origin_is_carried_from_commit_to_commit() -> None:
+    assert begin(700, {600: saved(600)}, origin=12).origin == 12
+    assert begin(700, {600: saved(600)}, remark="").origin is None
+
+
+@pytest.mark.parametrize(
+    ("policy", "expected"),
+    [("rebuild", Start(300, 700, 300, None, "")), ("fresh", Start(700, 700, 700, None, ""))],
+)
+def test_a_lost_state_follows_the_named_policy(policy: str, expected: Start) -> None:
+    start = begin(700, {100: saved(100)}, low=300, origin=0, on_lost_state=policy)
+    assert (start.next_offset, start.committed, start.origin) == (
+        expected.next_offset,
+        expected.committed,
+        expected.origin,
+    )
+
+
+def test_records_deleted_beyond_the_committed_offset_are_never_skipped_silently() -> None:
+    with pytest.raises(StateRefused, match="the log begins at 800"):
+        begin(700, {700: saved(700)}, low=800)
+    assert begin(700, {700: saved(700)}, low=800, on_lost_state="fresh").next_offset == 800
+
+
+@pytest.mark.parametrize("evidence", ["checkpoint", "layout", "note"])
+def test_another_model_follows_the_declared_policy_and_nothing_else(evidence: str) -> None:
+    stores: dict[str, dict[int, Saved | Exception]] = {
+        "checkpoint": {600: saved(600, OTHER)},
+        "layout": {600: CheckpointOfOtherModel("another layout")},
+        "note": {},
+    }
+    keywords: Any = {"model": OTHER if evidence == "note" else DIGEST}
+    with pytest.raises(StateRefused, match="on_model_change=rebuild"):
+        begin(700, stores[evidence], on_lost_state="fresh", **keywords)
+    rebuilt = begin(700, stores[evidence], low=50, on_model_change="rebuild", **keywords)
+    assert (rebuilt.next_offset, rebuilt.committed) == (50, 700)
+    assert begin(700, stores[evidence], on_model_change="fresh", **keywords).next_offset == 700
+
+
+def test_a_topic_that_was_created_anew_is_refused() -> None:
+    with pytest.raises(StateRefused, match="created anew"):
+        begin(700, {600: saved(600)}, topic_id="topic-2")
+    with pytest.raises(StateRefused, match="log ends at 30"):
+        begin(700, {600: saved(600)}, high=30)
+    with pytest.raises(StateRefused, match="former topic"):
+        begin(700, {600: saved(600, topic_id="topic-0")}, origin=None)
+
+
+def test_vanished_offsets_are_refused_while_there_is_state_and_policies_go_on() -> None:
+    store: dict[int, Saved | Exception] = {600: saved(600), 400: saved(400)}
+    with pytest.raises(StateRefused, match="on_lost_offsets=checkpoint"):
+        begin(None, store)
+    start = begin(None, store, on_lost_offsets="checkpoint")
+    assert (start.next_offset, start.committed, start.saved) == (600, 600, saved(600))
+    assert begin(None, store, on_lost_offsets="earliest", low=7).next_offset == 7
+    assert begin(None, store, on_lost_offsets="latest").next_offset == 1000
