@@ -12,6 +12,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -90,8 +91,11 @@ class Sink(ABC):
 
     def close(self) -> None:
         """End the client; what was not committed is aborted by the broker in time."""
-        self._producer.purge()
-        self._producer.flush(1.0)
+        try:
+            self._producer.purge()
+            self._producer.flush(1.0)
+        except KafkaException as fault:
+            log.warning("closing the producer: %s", fault.args[0].str())  # a fenced one has nothing to close
 
     def _until_accepted(self, topic: str, value: bytes | None, key: bytes | None, **others: Any) -> None:
         """Produce, waiting while the client's queue is full: that is the back-pressure of a slow broker."""
@@ -125,7 +129,8 @@ class Sink(ABC):
 
     def _raise_cause(self) -> None:
         """Credentials that are wrong show up in the error callback only, and that is served by `poll`."""
-        self._producer.poll(0)
+        with suppress(KafkaException):  # of a fatal producer, whose calls say the same
+            self._producer.poll(0)
         if self._cause is not None:
             raise self._cause
 
@@ -256,6 +261,13 @@ class TransactionalSink(Sink):
 class FlushingSink(Sink):
     """At least once: everything is delivered before the offsets are committed."""
 
+    def produce(self, outcome: Outcome) -> None:
+        """Produce; the client retries by itself."""
+        try:
+            super().produce(outcome)
+        except KafkaException as fault:
+            raise fatal("produce", fault.args[0]) from None
+
     def start(self) -> None:
         """Wait for a broker, so that a wrong address or password is told at the start."""
         deadline = time.monotonic() + GIVE_UP_S
@@ -272,8 +284,11 @@ class FlushingSink(Sink):
     def commit(self, positions: Sequence[Position], source: Source) -> None:
         """Flush, then commit the offsets through the consumer."""
         deadline = time.monotonic() + GIVE_UP_S
-        while self._producer.flush(CALL_TIMEOUT_S) and time.monotonic() < deadline:
-            self._raise_cause()
+        try:
+            while self._producer.flush(CALL_TIMEOUT_S) and time.monotonic() < deadline:
+                self._raise_cause()
+        except KafkaException as fault:
+            raise fatal("flush", fault.args[0]) from None
         if len(self._producer):
             raise FatalFault(f"{len(self._producer)} events were not delivered within {GIVE_UP_S:.0f} s")
         if self._undelivered:
@@ -285,5 +300,6 @@ class FlushingSink(Sink):
     def abort(self) -> None:
         """Drop what is still queued; what was delivered stays and will be delivered again."""
         self._producer.purge()
-        self._producer.flush(CALL_TIMEOUT_S)
+        with suppress(KafkaException):  # of a fatal producer, whose next call says so
+            self._producer.flush(CALL_TIMEOUT_S)
         self._undelivered = []

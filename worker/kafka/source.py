@@ -214,7 +214,10 @@ class Source:
 
     def close(self) -> None:
         """Leave the group; runs `on_revoke` for what is still assigned."""
-        self._consumer.close()
+        try:
+            self._consumer.close()
+        except KafkaException as fault:
+            log.warning("leaving the group: %s", fault.args[0].str())  # it will be noticed by the session time-out
 
     def _on_assign(self, consumer: Any, found: list[TopicPartition]) -> None:
         partitions = [entry.partition for entry in found]
