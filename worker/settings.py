@@ -99,7 +99,7 @@ class Settings(BaseModel):
     on_model_change: Literal["refuse", "rebuild", "fresh"] = Field(
         "refuse", description="checkpoint of another model: refuse, rebuild (replay through this one) or fresh"
     )
-    poll_records: int = Field(10_000, ge=1, le=100_000, description="most records handled at once")
+    poll_records: int = Field(20_000, ge=1, le=100_000, description="most records handled at once")
     metrics_host: str = Field("127.0.0.1", description="interface of /metrics, /live and /ready")
     metrics_port: int = Field(9108, ge=0, le=65535, description="port of /metrics, /live and /ready; 0 = any free one")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="json, or console for people")
