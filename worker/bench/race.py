@@ -227,6 +227,7 @@ def _report(
         "rounds": plan.repeats,
         "partitions": plan.partitions,
         "commit_interval_ms": settings.commit_interval_ms,
+        "poll_records": settings.poll_records,
         "delivery": "exactly_once",
         "cores": os.cpu_count(),
         "python": platform.python_version(),

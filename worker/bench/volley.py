@@ -39,6 +39,7 @@ class Volleys:
         self._producer = Producer(
             {
                 **conf,
+                "log_level": "3",
                 "transactional.id": topic,
                 "transaction.timeout.ms": 300_000,
                 "linger.ms": 50,
