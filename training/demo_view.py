@@ -116,5 +116,5 @@ def _lines(console: Console) -> Show:
 def _head(ledger: Ledger) -> str:
     return (
         f"{ledger.samples:,} samples in, {ledger.probabilities:,} probabilities out; "
-        f"last answer right for {ledger.right_now()} of {len(ledger.stream_ids)} streams"
+        f"last answer right: {ledger.right_now()}/{len(ledger.stream_ids)} streams"
     )
