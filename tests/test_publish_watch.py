@@ -294,14 +294,19 @@ def test_an_interrupt_delivers_what_was_accepted(broker: str):
     assert summary["published"] == 3
 
 
-def test_watch_shows_committed_events_and_ends_at_its_limit(broker: str):
+@pytest.fixture(scope="module")
+def events(broker: str) -> None:
     producer = Producer({"bootstrap.servers": broker})
     event = '{"stream_id":"%s","sequence":"0-1","timestep":%d,"probability":0.5}'
     for timestep in range(3):
         for stream in ("a", "b"):
             producer.produce("probabilities", (event % (stream, timestep)).encode(), stream.encode())
     producer.produce("probabilities", b"not an event", b"a")
-    producer.flush(10)
+    assert producer.flush(10) == 0
+
+
+@pytest.mark.usefixtures("events")
+def test_watch_shows_committed_events_and_ends_at_its_limit(broker: str):
     arguments = ("watch", "--from-beginning", "--stream", "b", "--limit", "3")
     out, _ = cellstream(*arguments, "--json", servers=broker)
     assert [json.loads(line)["timestep"] for line in out.splitlines()] == [0, 1, 2]
@@ -309,6 +314,7 @@ def test_watch_shows_committed_events_and_ends_at_its_limit(broker: str):
     assert out.splitlines() == ["b 0 0.5000", "b 1 0.5000", "b 2 0.5000"]
 
 
+@pytest.mark.usefixtures("events")
 def test_an_interrupt_ends_watch_with_success(broker: str):
     watch = subprocess.Popen(
         [*CLI, "watch", "--json", "--from-beginning", "--bootstrap-servers", broker],
