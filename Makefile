@@ -34,7 +34,7 @@ format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool 
 	$(BIN)/ruff check --fix
 
 bench: $(VENV)/test.stamp  ## samples/s and CPU per sample, beside the plain loop and the batch-of-one loop
-	@$(BIN)/cellstream bench $(ARGS)
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --output-file requirements/worker.txt pyproject.toml

@@ -19,10 +19,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from worker.embedded import PARTITIONS, EmbeddedBroker
-from worker.errors import UsageError
-from worker.event_view import Event, EventView, bar, one_json_line, one_line, parse_event, plain
-from worker.sample_sources import (
+from worker.commands.event_view import Event, EventView, bar, one_json_line, one_line, parse_event, plain
+from worker.commands.sample_sources import (
     BadLine,
     Fields,
     Sample,
@@ -32,6 +30,8 @@ from worker.sample_sources import (
     read_ndjson,
     read_sequences,
 )
+from worker.embedded import PARTITIONS, EmbeddedBroker
+from worker.errors import UsageError
 
 CLI = [sys.executable, "-c", "from worker.cli import main; main()"]
 
@@ -81,7 +81,7 @@ def test_a_bad_line_is_named_and_the_rest_goes_on(line: bytes):
 
 
 def test_an_overlong_line_is_one_bad_line(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("worker.sample_sources.MAX_LINE_BYTES", 64)
+    monkeypatch.setattr("worker.commands.sample_sources.MAX_LINE_BYTES", 64)
     good = b'{"stream_id": 7, "x": 1}\n'
     first, bad, last = ndjson(good + b'{"stream_id": "' + b"a" * 300 + b'"}\n' + good)
     assert isinstance(bad, BadLine)

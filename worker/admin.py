@@ -19,6 +19,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from worker.embedded import is_embedded
 from worker.errors import FatalFault
+from worker.kafka.client import new_client
 
 TIMEOUT_S = 10.0
 BROKER_DEFAULT = -1  # of a replication factor: the cluster decides (KIP-464)
@@ -48,7 +49,7 @@ class Cluster:
         self._timeout_s = timeout_s
         self._heard: list[KafkaError] = []
         # Silent: what goes wrong is in the errors raised here, and a consumer's property is no reason for a warning.
-        self._client = AdminClient({"log_level": "0", **conf, "error_cb": self._heard.append})
+        self._client = new_client(AdminClient, {"log_level": "0", **conf, "error_cb": self._heard.append})
 
     def cluster_id(self) -> str:
         """The cluster's own ID; the cheapest question that proves that a broker answers.

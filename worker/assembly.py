@@ -8,13 +8,13 @@ from contextlib import contextmanager
 import structlog
 
 from worker.admin import Cluster
-from worker.artifact import read_artifact
+from worker.artifact import RESERVED_FEATURES, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.codecs import Codec, Float32Codec, JsonCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
-from worker.errors import Refused
+from worker.errors import FatalFault, Refused, UsageError
 from worker.health import Health, serve
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.keeper import StateKeeper
@@ -40,7 +40,9 @@ def assemble(settings: Settings) -> Iterator[Worker]:
     assert settings.artifact is not None
     artifact = read_artifact(settings.artifact)
     conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
-    topic_id = _existing_topics(settings)
+    codec = _codec(settings, artifact.manifest.features)
+    cluster = Cluster(conf)
+    topic_id = _existing_topics(cluster, settings)
     setup_tensorflow()
     from worker.model.step_model import load_step_model
 
@@ -51,7 +53,7 @@ def assemble(settings: Settings) -> Iterator[Worker]:
     health = Health()
     engine = Engine(
         TimedModel(model, metrics),
-        Reader(_codec(settings, manifest.features), settings.stream_id_from),
+        Reader(codec, settings.stream_id_from),
         ProbabilityEncoder(manifest.classes, artifact.digest[:12]),
         settings.input_topic,
         settings.sequence_length,
@@ -73,7 +75,7 @@ def assemble(settings: Settings) -> Iterator[Worker]:
         _sink(settings, conf),
         engine,
         keeper,
-        Observer(metrics, health),
+        Observer(metrics, health, _retention_ms(cluster, settings.input_topic)),
         BadRecordLimit(settings.max_bad_ratio),
         artifact.digest,
         topic_id,
@@ -90,23 +92,35 @@ def assemble(settings: Settings) -> Iterator[Worker]:
         model.stop_compiling()
 
 
-def _existing_topics(settings: Settings) -> str:
+def _existing_topics(cluster: Cluster, settings: Settings) -> str:
     """The input topic's ID.
 
     Raises:
         Refused: one of the three topics does not exist.
     """
     names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
-    topics = Cluster(settings.kafka_conf()).topics(names, with_settings=False)
+    topics = cluster.topics(names, with_settings=False)
     missing = [name for name in names if name not in topics]
     if missing:
         raise Refused(f"missing on {settings.bootstrap_servers}: {', '.join(missing)}. Create with `cellstream topics`")
     return topics[settings.input_topic].topic_id
 
 
+def _retention_ms(cluster: Cluster, topic: str) -> int | None:
+    """How long the input topic keeps records; None for ever, or when this principal may not ask."""
+    try:
+        settings = cluster.topics([topic])[topic].settings
+    except FatalFault:
+        return None
+    retention_ms = int(settings.get("retention.ms", -1))
+    return retention_ms if retention_ms >= 0 else None
+
+
 def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
     limits = settings.max_record_bytes, settings.max_samples_per_record
     kind, _, name = settings.stream_id_from.partition(":")
+    if kind == "field" and name in (*features, *RESERVED_FEATURES):
+        raise UsageError(f"--stream-id-from field:{name}: that field holds something else of a sample")
     if settings.input_codec == "float32":
         return Float32Codec(len(features), *limits)
     return JsonCodec(features, *limits, name if kind == "field" else None)

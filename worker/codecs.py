@@ -162,7 +162,7 @@ class JsonCodec(Codec):
             ("start_of_sequence", bool | None, None),
         ]
         if stream_id_field is not None:
-            common.append(("stream_id_", str | int))
+            common.append(("stream_id_", str | int | None, None))
             rename["stream_id_"] = stream_id_field
         self._has_stream_id = stream_id_field is not None
 
@@ -178,7 +178,7 @@ class JsonCodec(Codec):
             "AnyForm",
             ("features", vector | None, None),
             ("samples", list[vector] | None, None),  # type: ignore[valid-type]
-            *((a, float | None, None) for a in attributes),
+            *((a, Any, None) for a in attributes),  # of no concern where the features come in a list
         )
         self._vector_of_named = attrgetter(*attributes) if len(names) > 1 else lambda s: (getattr(s, attributes[0]),)
         self._prefers_names = False
@@ -248,7 +248,7 @@ class JsonCodec(Codec):
         vector = self._vector_of_named(sample)
         missing = [name for name, x in zip(self.names, vector, strict=True) if x is None]
         if not missing:
-            return [vector]
+            return [tuple(map(_number, self.names, vector))]
         if sample.end_of_sequence and len(missing) == len(self.names):
             return []
         raise BadRecord(
@@ -262,8 +262,15 @@ class JsonCodec(Codec):
             return np.fromiter(flat, np.float32, count * self.features).reshape(count, self.features)
 
 
-def _stream_id(sample: Any) -> bytes:
-    return str(sample.stream_id_).encode("utf-8", "surrogatepass")
+def _number(name: str, value: Any) -> float:
+    try:
+        return msgspec.convert(value, float)
+    except msgspec.ValidationError as fault:
+        raise BadRecord(_reason(str(fault)), f"{fault} - at `$.{name}`") from None
+
+
+def _stream_id(sample: Any) -> bytes | None:
+    return None if sample.stream_id_ is None else str(sample.stream_id_).encode("utf-8", "surrogatepass")
 
 
 def _reason(message: str) -> str:

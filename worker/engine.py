@@ -238,7 +238,9 @@ class Engine:
             if end.record >= published:
                 merged.append((end.record, 2 * (end.within + end.after), len(values)))
                 keys.append(end.stream_id)
-                time, offset = batch.times[end.record], batch.offsets[end.record]
+                offset, time = batch.offsets[end.record], batch.times[end.record]
+                if time < 0:
+                    time = int(log.clock[end.record - log.begin])
                 values.append(self._encoder.closing(piece.state.partition, end, time, offset))
         merged.sort()
         order = [i for _, _, i in merged]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import structlog
 from numpy.typing import NDArray
 
 from worker.checkpoint import CheckpointRef, CheckpointWriter, Snapshot, WriteFailed, Written
-from worker.errors import StateRefused
+from worker.errors import CheckpointDamaged, StateRefused
 from worker.recovery import Log, Policies, Saved, Start, choose_start
 from worker.state import PartitionState
 
@@ -82,12 +83,14 @@ class StateKeeper:
             refs.setdefault(ref.next_offset, []).append(ref)
 
         def load(offset: int) -> _Loaded:
+            """Of several files at one offset, one of this artifact if there is one."""
             *others, last = refs[offset]
             for ref in others:
-                if store.sound(ref):
-                    last = ref
-            snapshot = store.read(last)
-            return _Loaded(offset, snapshot.topic_id, snapshot.artifact_digest, snapshot)
+                with suppress(CheckpointDamaged):
+                    found = _loaded(store.read(ref))
+                    if found.artifact_digest == self._digest:
+                        return found
+            return _loaded(store.read(last))
 
         start = choose_start(bounds, sorted(refs, reverse=True), load, self._digest, self._policies)
         self._topic_id = bounds.topic_id
@@ -154,6 +157,10 @@ class StateKeeper:
     def close(self, deadline_s: float) -> bool:
         """Write what waits and end the writer; False when something was left."""
         return self._writer.close(deadline_s)
+
+
+def _loaded(snapshot: Snapshot) -> _Loaded:
+    return _Loaded(snapshot.next_offset, snapshot.topic_id, snapshot.artifact_digest, snapshot)
 
 
 def _fill(state: PartitionState, snapshot: Snapshot, bounds: Log) -> None:

@@ -81,6 +81,7 @@ class Worker:
         self._bounds: dict[int, tuple[int, int]] = {}
         self._uncommitted: list[Outcome] = []
         self._committed_at = float("-inf")
+        self._hand_over_by = float("inf")
         self._failed = False
 
     def startup(self) -> None:
@@ -94,25 +95,27 @@ class Worker:
             batches = self.source.poll(self.poll_records, self._poll_timeout_s())
             try:
                 outcome = self.engine.process([(batch, self.states[batch.partition]) for batch in batches])
-                self.limit.observe(outcome.records, len(outcome.dead_letters))
+                self.limit.observe(outcome.records - outcome.replayed, len(outcome.dead_letters))
                 self.sink.produce(outcome)
                 self._note(outcome)
                 if self._commit_due():
                     self.commit()
             except TransientFault as fault:
                 self.recover(fault)
+            self.save_due()
             self.restore_next()
             self.observer.turn(self)
 
     def shutdown(self) -> None:
         """Finish what was begun and hand over: commit, save every partition, leave the group."""
+        self._hand_over_by = self.clock() + HAND_OVER_S
         try:
             self.commit()
         except TransientFault as fault:
             self.recover(fault)
         self._save(list(self.states.values()))
         self.source.close()
-        self.keeper.close(HAND_OVER_S)
+        self.keeper.close(max(0.1, self._hand_over_by - self.clock()))
         self.observer.checkpoints(self.keeper.results())
         self.sink.close()
 
@@ -128,7 +131,6 @@ class Worker:
 
         1. Events and offsets, in one transaction or in that order.
         2. Only what is committed is remembered as such, counted, and may be saved.
-        3. Save the partition that is due, one at a commit.
 
         Raises:
             TransientFault: nothing of it was committed.
@@ -147,8 +149,11 @@ class Worker:
             self._unpinned.discard(state.partition)
         self.observer.committed(self._uncommitted, self._committed_at - begun)
         self._uncommitted = []
+
+    def save_due(self) -> None:
+        """Save a partition that is due; one a turn, and only at a commit boundary."""
         due = next((state for state in self.states.values() if self.keeper.is_due(state)), None)
-        if due is not None:  # 3
+        if due is not None:
             self.keeper.save(self.source.topic, due)
 
     def recover(self, fault: TransientFault) -> None:
@@ -233,7 +238,7 @@ class Worker:
         for state in states:
             if state.next_offset == state.committed:
                 self.keeper.save(self.source.topic, state)
-        if not self.keeper.wait(HAND_OVER_S):
+        if not self.keeper.wait(max(0.0, min(HAND_OVER_S, self._hand_over_by - self.clock()))):
             log.warning("checkpoints_late", seconds=HAND_OVER_S, partitions=sorted(s.partition for s in states))
 
     def _release(self, partitions: Sequence[int], lost: bool) -> None:

@@ -86,7 +86,7 @@ class Metrics:
         self.replayed_records_total = counter(
             "replayed_records", "Records stepped again after a restore, not published."
         )
-        self.commit_failures_total = counter("commit_failures", "Commits that failed, retried ones included.")
+        self.commit_failures_total = counter("commit_failures", "Commits that failed and were given up.")
         self.transaction_aborts_total = counter("transaction_aborts", "Transactions aborted.")
         self.checkpoint_failures_total = counter(
             "checkpoint_failures", "Checkpoints not written, or old ones not removed."
@@ -99,7 +99,7 @@ class Metrics:
         )
         self.commit_seconds = histogram("commit_seconds", "Flush and commit of one transaction.", _COMMIT_S)
         self.checkpoint_seconds = histogram("checkpoint_seconds", "Building and publishing one checkpoint.", _SAVE_S)
-        self.restore_seconds = histogram("restore_seconds", "Assignment of a partition to its being ready.", _SAVE_S)
+        self.restore_seconds = histogram("restore_seconds", "Loading the checkpoint of one partition.", _SAVE_S)
         self.end_to_end_latency_seconds = ArrayHistogram(
             "cellstream_end_to_end_latency_seconds", "Commit time minus record timestamp, per event.", _LATENCY_S
         )

@@ -72,7 +72,7 @@ class Reader:
                     end[i] = TOMBSTONE
         return Reading(
             batch,
-            self._stream_ids(batch, decoded.stream_ids),
+            self._stream_ids(batch, values, decoded.stream_ids),
             decoded.inputs,
             np.concatenate(([0], np.cumsum(decoded.counts))),
             start,
@@ -96,13 +96,15 @@ class Reader:
                 values[i] = values[i] or None
         return values
 
-    def _stream_ids(self, batch: RecordBatch, from_values: list[bytes | None] | None) -> Sequence[bytes | None]:
+    def _stream_ids(
+        self, batch: RecordBatch, values: Sequence[bytes | None], from_values: list[bytes | None] | None
+    ) -> Sequence[bytes | None]:
         if self._id_header is not None:
             headers: Sequence[Headers | None] = batch.headers or [None] * len(batch)
             return [_header(h, self._id_header) if h else None for h in headers]
-        if self._id_in_value:  # a tombstone has no fields; its key is all it can be known by
+        if self._id_in_value:  # a marker without a value has no fields; its key is all it can be known by
             found = from_values or [None] * len(batch)
-            return [key if value is None else i for i, key, value in zip(found, batch.keys, batch.values, strict=True)]
+            return [key if value is None else i for i, key, value in zip(found, batch.keys, values, strict=True)]
         return batch.keys
 
 

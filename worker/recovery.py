@@ -114,7 +114,7 @@ def choose_start(
     return _at(where, log, committed, [o for o in offsets if o <= committed], load, digest, policies)
 
 
-def _at(  # noqa: PLR0911 - each return is one row of the table in docs/delivery.md
+def _at(
     where: str,
     log: Log,
     committed: int,
@@ -131,36 +131,46 @@ def _at(  # noqa: PLR0911 - each return is one row of the table in docs/delivery
             f"{log.topic_id}): the topic was created anew. Delete the group's offsets, and its state with "
             "`cellstream state reset`"
         )
+    if noted_model is not None and not digest.startswith(noted_model):
+        return _other_model(where, log, committed, f"model {noted_model}", digest, policies)
     unusable: list[str] = []
     for offset in offsets:
+        if offset < max(log.low, origin or 0):
+            break  # the records behind it are gone, or it is of a state that was given up before the origin
         try:
             saved = load(offset)
-        except CheckpointOfOtherModel:
-            return _other_model(where, log, committed, "another model", digest, policies)
+        except CheckpointOfOtherModel as fault:
+            had = "another model"
+            unusable.append(str(fault))
         except CheckpointDamaged as fault:
             unusable.append(str(fault))
             continue
-        if log.topic_id and saved.topic_id and saved.topic_id != log.topic_id:
-            unusable.append(f"the one at {offset} is of a former topic of this name (ID {saved.topic_id})")
-            continue
-        if saved.artifact_digest != digest:
-            return _other_model(where, log, committed, f"model {saved.artifact_digest[:12]}", digest, policies)
-        if offset < log.low:
-            break  # the records behind it are gone, and older ones would need even more
-        return Start(offset, committed, origin, saved, "checkpoint")
-    if noted_model is not None and not digest.startswith(noted_model):
-        return _other_model(where, log, committed, f"model {noted_model}", digest, policies)
+        else:
+            if log.topic_id and saved.topic_id and saved.topic_id != log.topic_id:
+                unusable.append(f"the one at {offset} is of a former topic of this name (ID {saved.topic_id})")
+                continue
+            if saved.artifact_digest == digest:
+                return Start(offset, committed, origin, saved, "checkpoint")
+            had = f"model {saved.artifact_digest[:12]}"
+            unusable.append(f"the one at {offset} is of {had}")
+        if noted_model is None:
+            return _other_model(where, log, committed, had, digest, policies)
     found = f"{len(offsets)} checkpoints, {len(unusable)} of them unusable" if offsets else "no checkpoint"
     if origin is not None and log.low <= origin:
         return Start(origin, committed, origin, None, f"{found}; the log reaches back to where the group began")
+    why = f"{found} ({unusable[0]})" if unusable else found
+    return _lost(where, log, committed, why, policies)
+
+
+def _lost(where: str, log: Log, committed: int, why: str, policies: Policies) -> Start:
+    """The exact state at a committed offset cannot be had."""
     if policies.on_lost_state == "rebuild":
         return Start(log.low, max(committed, log.low), log.low, None, "on_lost_state=rebuild")
     if policies.on_lost_state == "fresh":
         begin = max(committed, log.low)
         return Start(begin, begin, begin, None, "on_lost_state=fresh")
-    first_fault = f" ({unusable[0]})" if unusable else ""
     raise StateRefused(
-        f"{where}: the state at the committed offset {committed} cannot be rebuilt: {found}{first_fault}, and the log "
+        f"{where}: the state at the committed offset {committed} cannot be rebuilt: {why}, and the log "
         f"begins at {log.low}. Point `checkpoints` at the store that this group wrote to. If it is gone: "
         "on_lost_state=rebuild replays what the log has (streams that began earlier get shorter sequences), "
         "on_lost_state=fresh begins every stream anew"

@@ -24,6 +24,7 @@ TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
 # Delivery rests on these librdkafka properties; a pass-through could only break it.
 GUARDED: dict[str, str] = {
     "bootstrap.servers": "set bootstrap_servers",
+    "metadata.broker.list": "set bootstrap_servers",
     "group.id": "set group_id",
     "transactional.id": "it is derived from group_id and instance_id; set instance_id",
     "isolation.level": "the worker reads committed records only",
@@ -32,6 +33,7 @@ GUARDED: dict[str, str] = {
     "auto.offset.reset": "set start_from, or on_lost_offsets",
     "enable.idempotence": "set delivery",
     "acks": "set delivery",
+    "request.required.acks": "set delivery",
     "max.in.flight": "set delivery",
     "max.in.flight.requests.per.connection": "set delivery",
     "check.crcs": "the worker always checks",
@@ -118,9 +120,13 @@ class Settings(BaseModel):
         return named
 
     @model_validator(mode="after")
-    def _topics_differ(self) -> Settings:
+    def _fit_together(self) -> Settings:
         if len({self.input_topic, self.output_topic, self.dead_letter_topic}) < 3:
             raise ValueError("input_topic, output_topic and dead_letter_topic must be three different topics")
+        if self.input_codec == "float32" and self.stream_id_from.startswith("field:"):
+            raise ValueError(
+                "stream_id_from: float32 values have no fields; take the stream ID from key or header:NAME"
+            )
         return self
 
     def kafka_conf(self) -> dict[str, str]:

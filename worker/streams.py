@@ -27,7 +27,8 @@ def resolve(reading: Reading, state: PartitionState, begin: int) -> tuple[Events
     stop = len(ids)
     index = state.index
     rows = np.fromiter(map(index.get, ids[begin:], repeat(-1)), np.int64, stop - begin)  # type: ignore[arg-type]
-    start, end, counts = reading.start[begin:].copy(), reading.end[begin:], reading.counts[begin:]
+    end, counts = reading.end[begin:], reading.counts[begin:]
+    start = np.where(counts > 0, reading.start[begin:], NONE).astype(np.int8)  # what has no sample begins nothing
     for i in np.flatnonzero(rows < 0).tolist():
         if begin + i in bad:
             continue

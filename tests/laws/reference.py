@@ -123,7 +123,12 @@ class Reference:
     def _close(self, key: bytes, reason: str, offset: int, time: int) -> None:
         stream = self.streams.pop(key)
         if stream.length:
-            closing = {"end_of_sequence": True, "reason": reason, "length": stream.length, "timestamp": time}
+            closing = {
+                "end_of_sequence": True,
+                "reason": reason,
+                "length": stream.length,
+                "timestamp": self.time if time < 0 else time,
+            }
             self.events.append((key, self._event(key, stream, offset) | closing))
 
     def _event(self, key: bytes, stream: Stream, offset: int) -> dict[str, Any]:

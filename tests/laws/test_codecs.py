@@ -97,3 +97,34 @@ def test_any_bytes_are_a_sample_a_marker_or_a_dead_letter(values: list[bytes | N
         for i, value in enumerate(values):
             alone = codec.decode([value])
             assert (0 in alone.bad) == (i in decoded.bad), "what stands beside a value decided about it"
+
+
+members = st.fixed_dictionaries(
+    {},
+    optional={
+        "features": st.sampled_from([None, [1, 2, 3], [1, 2], "x"]),
+        "samples": st.sampled_from([None, [[1, 2, 3], [4, 5, 6]], []]),
+        "x": st.sampled_from([1, 2.5, None, "text", True, [1]]),
+        "y": st.sampled_from([1, None, {}]),
+        "z": st.just(3),
+        "end_of_sequence": st.sampled_from([True, False, None]),
+        "start_of_sequence": st.sampled_from([True, False]),
+        "timestep": st.sampled_from([3, None, "3"]),
+        "id": st.sampled_from(["a", 7, None, 1.5]),
+    },
+)
+
+
+@given(st.lists(members, max_size=8), st.sampled_from([None, "id"]))
+@settings(max_examples=300, deadline=None)
+def test_what_a_value_means_does_not_depend_on_the_poll_it_comes_in(values: list[object], field: str | None) -> None:
+    codec = JsonCodec(["x", "y", "z"], 1000, 5, field)
+    encoded = [json.dumps(value).encode() for value in values]
+    together = codec.decode(encoded)
+    bounds = np.concatenate(([0], np.cumsum(together.counts)))
+    for i, value in enumerate(encoded):
+        alone = codec.decode([value])
+        assert alone.inputs.tolist() == together.inputs[bounds[i] : bounds[i + 1]].tolist()
+        assert (alone.starts, alone.ends) == ([0] * (i in together.starts), [0] * (i in together.ends))
+        assert [str(fault) for fault in alone.bad.values()] == [str(f) for k, f in together.bad.items() if k == i]
+        assert (alone.stream_ids or [None])[0] == (together.stream_ids or [None] * len(values))[i]

@@ -111,12 +111,18 @@ def test_another_model_follows_the_declared_policy_and_nothing_else(evidence: st
         "layout": {600: CheckpointOfOtherModel("another layout")},
         "note": {},
     }
-    keywords: Any = {"model": OTHER if evidence == "note" else DIGEST}
+    keywords: Any = {"model": OTHER} if evidence == "note" else {"remark": ""}
     with pytest.raises(StateRefused, match="on_model_change=rebuild"):
         begin(700, stores[evidence], on_lost_state="fresh", **keywords)
     rebuilt = begin(700, stores[evidence], low=50, on_model_change="rebuild", **keywords)
     assert (rebuilt.next_offset, rebuilt.committed) == (50, 700)
     assert begin(700, stores[evidence], on_model_change="fresh", **keywords).next_offset == 700
+
+
+def test_a_state_that_was_given_up_for_another_model_is_never_taken_up_again() -> None:
+    given_up: dict[int, Saved | Exception] = {600: saved(600, OTHER), 500: saved(500)}
+    start = begin(700, given_up, origin=650, low=10)
+    assert (start.next_offset, start.saved) == (650, None)
 
 
 def test_a_topic_that_was_created_anew_is_refused() -> None:

@@ -134,7 +134,7 @@ def test_export_has_every_live_stream_in_both_forms(run: Run, store: CheckpointS
 
 
 def test_no_command_shows_a_terminal_what_an_id_wants(run: Run, store: CheckpointStore, tmp_path: Path) -> None:
-    from worker.state_view import export_streams
+    from worker.commands.state_view import export_streams
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -18,10 +18,8 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from worker.admin import partition_count
-from worker.errors import FatalFault, UsageError
-from worker.options import with_settings
-from worker.publisher import send
-from worker.sample_sources import (
+from worker.commands.publisher import send
+from worker.commands.sample_sources import (
     BadLine,
     Encoder,
     Fields,
@@ -32,6 +30,8 @@ from worker.sample_sources import (
     read_ndjson,
     read_sequences,
 )
+from worker.errors import FatalFault, UsageError
+from worker.options import with_settings
 from worker.settings import Settings
 
 DATASETS = "cellstream.datasets"

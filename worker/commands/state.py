@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.checkpoint import CheckpointRef, CheckpointStore
+from worker.commands.state_view import Examined, examine, export_streams, find_stream
 from worker.errors import CellstreamError, Refused
 from worker.logs import printable
 from worker.options import with_settings
 from worker.settings import Settings
-from worker.state_view import Examined, examine, export_streams, find_stream
 
 state = typer.Typer(
     help="Look at, export or reset the checkpointed state of a consumer group.\n\n"

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.admin import BROKER_DEFAULT, Cluster, Topic
+from worker.commands.topic_plan import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
 from worker.errors import FatalFault, Refused
 from worker.options import with_settings
 from worker.settings import Settings
-from worker.topics import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
 
 _VISIBLE_WITHIN_S = 10.0
 _COLOURS = {"created": "green", "exists": "green", "differs": "yellow", "missing": "yellow", "unsafe": "red"}

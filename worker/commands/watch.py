@@ -17,8 +17,8 @@ from rich.console import Console
 from rich.live import Live
 
 from worker.admin import partition_count
+from worker.commands.event_view import Event, EventView, one_json_line, one_line, parse_event
 from worker.errors import FatalFault
-from worker.event_view import Event, EventView, one_json_line, one_line, parse_event
 from worker.options import with_settings
 from worker.settings import Settings
 

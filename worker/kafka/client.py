@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
-from confluent_kafka import KafkaError
+from confluent_kafka import KafkaError, KafkaException
 
-from worker.errors import FatalFault
+from worker.errors import FatalFault, UsageError
+
+ClientT = TypeVar("ClientT")
 
 # Bad credentials are never fatal to librdkafka: it tries for ever, and only its error callback knows the cause.
 CREDENTIAL_ERRORS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
@@ -21,6 +24,18 @@ ACCESS_ERRORS = (
 def consumer_properties(conf: Mapping[str, str]) -> dict[str, str]:
     """Pass-through properties that a consumer knows."""
     return {name: value for name, value in conf.items() if not name.startswith(PRODUCER_ONLY)}
+
+
+def new_client(kind: Callable[..., ClientT], conf: Mapping[str, Any], **arguments: Any) -> ClientT:
+    """Build a client.
+
+    Raises:
+        UsageError: a property does not exist, has a bad value, or contradicts another.
+    """
+    try:
+        return kind(dict(conf), **arguments)
+    except KafkaException as fault:
+        raise UsageError(f"kafka: {fault.args[0].str()}") from None
 
 
 def client_properties(conf: Mapping[str, str]) -> dict[str, str]:

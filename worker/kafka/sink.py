@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from worker.errors import FatalFault, TransientFault
-from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, fatal, producer_properties
+from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, fatal, new_client, producer_properties
 from worker.kafka.source import Source
 from worker.records import Outcome, Position
 
@@ -115,7 +115,7 @@ class Sink(ABC):
     def _new_producer(self, **own: Any) -> Producer:
         callbacks = {"error_cb": self._on_error, "on_delivery": self._on_delivery}
         merged = {**PRODUCER_CONF, **own, **producer_properties(self._conf), **callbacks}
-        return Producer(merged, logger=log)
+        return new_client(Producer, merged, logger=log)
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in CREDENTIAL_ERRORS:

@@ -23,7 +23,14 @@ from confluent_kafka import (
 from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from worker.errors import CellstreamError, FatalFault, StateRefused, TransientFault
-from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, client_properties, consumer_properties, fatal
+from worker.kafka.client import (
+    ACCESS_ERRORS,
+    CREDENTIAL_ERRORS,
+    client_properties,
+    consumer_properties,
+    fatal,
+    new_client,
+)
 from worker.records import NO_TIMESTAMP, Position, RecordBatch
 
 log = logging.getLogger("librdkafka")
@@ -91,8 +98,8 @@ class Source:
         merged = {**own, **consumer_properties(conf)}
         strategy = str(merged.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
-        self._consumer = Consumer(merged, logger=log)
-        self._admin = AdminClient({"log_level": "3", **client_properties(conf)})
+        self._consumer = new_client(Consumer, merged, logger=log)
+        self._admin = new_client(AdminClient, {"log_level": "3", **client_properties(conf)})
 
     def subscribe(self, listener: Listener) -> None:
         """Join the group."""

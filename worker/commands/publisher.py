@@ -15,7 +15,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, Message, Producer
 
-from worker.sample_sources import BadLine, Sample
+from worker.commands.sample_sources import BadLine, Sample
 
 FLUSH_S = 60.0
 LOOK_EVERY = 1_000  # samples between two looks at the clock when there is no pace to keep

@@ -1,0 +1,58 @@
+"""Rebalances while records flow, under every group protocol: partitions move with their state, nothing twice."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.brokers.fixtures import TestCluster
+from tests.brokers.process import Process
+from tests.deployment import Deployment, Reader, output, read_all, until_read
+from tests.kill.checker import check
+from tests.kill.traffic import publish
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
+
+RECORDS = 12_000
+SEED = int(os.environ.get("REBALANCE_SEED", "0")) or time.time_ns() % 1_000_000
+PROTOCOLS = {
+    "cooperative": (),
+    "eager": ("--kafka", "partition.assignment.strategy=range"),
+    "kip-848": ("--kafka", "group.protocol=consumer"),
+}
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_workers_that_come_and_go_answer_each_sample_once_and_in_order(
+    kafka: TestCluster, artifact: Path, tmp_path: Path, protocol: str
+) -> None:
+    random = Random(SEED)
+    flags = ("--checkpoint-interval-s", "0.5", "--commit-interval-ms", "20", "--poll-records", "100")
+    deployment = Deployment.create(kafka, artifact, tmp_path, *flags, *PROTOCOLS[protocol])
+    inputs = publish(kafka, deployment.input_topic, RECORDS // 3, streams=100)
+    workers: dict[str, Process] = {}
+    with Reader(kafka, deployment.output_topic) as reader:
+        try:
+            for step in range(6):
+                name = f"worker-{step % 3}"
+                if name in workers and random.random() < 0.7:
+                    leaving = workers.pop(name)
+                    leaving.kill() if random.random() < 0.5 else leaving.terminate()
+                    leaving.stop()
+                elif name not in workers:
+                    workers[name] = deployment.start_worker(name)
+                inputs += publish(kafka, deployment.input_topic, RECORDS // 9, streams=100, seed=step + 2)
+                time.sleep(random.uniform(1, 4))  # a rebalance may be under way, or be over: both are wanted
+            if not workers:
+                workers["worker-9"] = deployment.start_worker("worker-9")
+            until_read(reader, sum(record.is_sample for record in inputs), *workers.values(), within_s=90)
+        finally:
+            codes = [worker.stop() for worker in workers.values()]
+    assert set(codes) <= {0}, [worker.tail() for worker in workers.values()]
+    inputs.sort(key=lambda record: (record.partition, record.offset))
+    violations = check(inputs, map(output, read_all(kafka, deployment.output_topic)))
+    assert not violations, f"seed {SEED}: {violations[:10]}"
