@@ -43,6 +43,7 @@ def assemble(settings: Settings) -> Iterator[Worker]:
     codec = _codec(settings, artifact.manifest.features)
     cluster = Cluster(conf)
     topic_id = _existing_topics(cluster, settings)
+    retention_ms = _retention_ms(cluster, settings.input_topic)
     setup_tensorflow()
     from worker.model.step_model import load_step_model
 
@@ -75,7 +76,7 @@ def assemble(settings: Settings) -> Iterator[Worker]:
         _sink(settings, conf),
         engine,
         keeper,
-        Observer(metrics, health, _retention_ms(cluster, settings.input_topic)),
+        Observer(metrics, health, retention_ms),
         BadRecordLimit(settings.max_bad_ratio),
         artifact.digest,
         topic_id,
@@ -107,11 +108,21 @@ def _existing_topics(cluster: Cluster, settings: Settings) -> str:
 
 
 def _retention_ms(cluster: Cluster, topic: str) -> int | None:
-    """How long the input topic keeps records; None for ever, or when this principal may not ask."""
+    """How long the input topic keeps records; None for ever, or when this principal may not ask.
+
+    Raises:
+        Refused: the topic is compacted: the log could not rebuild a state (RELIABILITY rule 17).
+    """
     try:
         settings = cluster.topics([topic])[topic].settings
-    except FatalFault:
+    except FatalFault as fault:
+        log.info("input_settings_unknown", topic=topic, reason=str(fault))
         return None
+    if "compact" in settings.get("cleanup.policy", ""):
+        raise Refused(
+            f"topic {topic} is compacted: records that a state is made of may vanish from its log. Set its "
+            "cleanup.policy to delete"
+        )
     retention_ms = int(settings.get("retention.ms", -1))
     return retention_ms if retention_ms >= 0 else None
 

@@ -102,6 +102,8 @@ def main() -> None:
         kind = {2: "wrong usage", 3: "refused"}.get(fault.exit_code, "failed")
         Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"cellstream: {kind}: {fault}")
         sys.exit(fault.exit_code)
+    except KeyboardInterrupt:
+        sys.exit(130)  # commands end by themselves on Ctrl-C; this one came before a command could
     except BrokenPipeError:
         sys.stderr.close()  # the reader of a pipe went away; nothing is left to say to it
         sys.exit(1)

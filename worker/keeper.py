@@ -25,7 +25,7 @@ log = structlog.get_logger(__name__)
 COLUMNS = ("states", "timesteps", "starts", "start_samples", "times", "offsets")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class _Loaded(Saved):
     snapshot: Snapshot
 
@@ -87,10 +87,10 @@ class StateKeeper:
             *others, last = refs[offset]
             for ref in others:
                 with suppress(CheckpointDamaged):
-                    found = _loaded(store.read(ref))
+                    found = _loaded(store.read(ref), ref)
                     if found.artifact_digest == self._digest:
                         return found
-            return _loaded(store.read(last))
+            return _loaded(store.read(last), last)
 
         start = choose_start(bounds, sorted(refs, reverse=True), load, self._digest, self._policies)
         self._topic_id = bounds.topic_id
@@ -159,8 +159,15 @@ class StateKeeper:
         return self._writer.close(deadline_s)
 
 
-def _loaded(snapshot: Snapshot) -> _Loaded:
-    return _Loaded(snapshot.next_offset, snapshot.topic_id, snapshot.artifact_digest, snapshot)
+def _loaded(snapshot: Snapshot, ref: CheckpointRef) -> _Loaded:
+    return _Loaded(
+        snapshot.next_offset,
+        snapshot.topic_id,
+        snapshot.artifact_digest,
+        snapshot.created_ms,
+        ref.size_bytes,
+        snapshot=snapshot,
+    )
 
 
 def _fill(state: PartitionState, snapshot: Snapshot, bounds: Log) -> None:

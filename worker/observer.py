@@ -102,6 +102,10 @@ class Observer:
     def restored(self, state: PartitionState, start: Start, seconds: float) -> None:
         """A partition's checkpoint is loaded; what is left is to replay."""
         self.metrics.restore_seconds.observe(seconds)
+        saved = start.saved
+        if saved is not None:
+            self.metrics.set_checkpoint(state.partition, saved.next_offset, saved.created_ms, saved.size_bytes)
+            self._checkpointed_ms[state.partition] = saved.created_ms
 
     def checkpoints(self, results: Sequence[Written | WriteFailed]) -> None:
         """Note finished checkpoints."""

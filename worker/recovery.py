@@ -11,7 +11,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TypeVar
 
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
 from worker.records import Position
@@ -49,14 +48,13 @@ class Policies:
 
 @dataclass(frozen=True)
 class Saved:
-    """A checkpoint's coordinates, as far as the decision needs them; `ref` leads to the rest."""
+    """A checkpoint, as far as the decision and the metrics need it."""
 
     next_offset: int
     topic_id: str
     artifact_digest: str
-
-
-SavedT = TypeVar("SavedT", bound=Saved)
+    created_ms: int = 0
+    size_bytes: int = 0
 
 
 @dataclass(frozen=True)
