@@ -6,6 +6,7 @@ Everything goes through what a user has, the command line and the topics; nothin
 from __future__ import annotations
 
 import itertools
+import json
 import sys
 import threading
 import time
@@ -97,8 +98,9 @@ class Deployment:
         command += ["--input-topic", self.input_topic, "--output-topic", self.output_topic]
         command += ["--dead-letter-topic", self.dead_letter_topic, "--instance-id", instance_id]
         command += ["--artifact", str(self.artifact), "--checkpoints", str(self.checkpoints), "--metrics-port", "0"]
-        command += ["--kafka", f"session.timeout.ms={SESSION_TIMEOUT_MS[self.cluster.kind]}"]
-        command += ["--kafka", "heartbeat.interval.ms=300"]
+        if "group.protocol=consumer" not in self.flags:  # there the broker sets both (KIP-848)
+            command += ["--kafka", f"session.timeout.ms={SESSION_TIMEOUT_MS[self.cluster.kind]}"]
+            command += ["--kafka", "heartbeat.interval.ms=300"]
         log = self.directory / f"{next(self._number):02d}-{instance_id}.log"
         return Process([*command, "--log-format", "console", *self.flags, *flags], log)
 
@@ -109,8 +111,7 @@ class Deployment:
         try:
             yield process
         finally:
-            if process.returncode is None:
-                process.stop()
+            process.stop()
 
     def committed(self, partitions: int = 4) -> list[int]:
         """The group's committed offset of each input partition; -1001 where there is none."""
@@ -127,6 +128,8 @@ class Reader:
 
     def __init__(self, cluster: TestCluster, topic: str, partitions: int = 4) -> None:
         self.messages: list[Message] = []
+        self._sources: set[tuple[int, int]] = set()
+        self._parsed = 0
         self._consumer = Consumer(
             cluster.conf
             | {
@@ -152,6 +155,14 @@ class Reader:
 
     def __len__(self) -> int:
         return len(self.messages)
+
+    def sources(self) -> set[tuple[int, int]]:
+        """Partitions and offsets of the input records that were answered so far."""
+        for message in itertools.islice(self.messages, self._parsed, None):
+            partition, offset = json.loads(message.value())["source"]
+            self._sources.add((partition, offset))
+            self._parsed += 1
+        return self._sources
 
     def outputs(self) -> list[Output]:
         """What was read so far."""

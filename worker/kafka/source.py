@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
 from confluent_kafka import (
-    OFFSET_END,
     Consumer,
     IsolationLevel,
     KafkaError,
@@ -75,9 +74,12 @@ class Listener(Protocol):
 class Source:
     """The input topic, as one member of the consumer group.
 
-    A partition's records are dropped until it is opened at the offset where its state ends. It is opened by
-    seeking from the main loop (RELIABILITY rule 7): assigning at an offset and pausing at once loses the offset
-    (librdkafka issue 2190), so nothing here pauses.
+    A partition of the group's is not fetched at all until the main loop has its state (RELIABILITY rule 7) and opens
+    it at the offset where that ends: the assignment in the callback is empty, and `open` assigns the partition there.
+    Two other ways lose records. Assigning at an offset and pausing at once loses the offset (librdkafka issue 2190).
+    Assigning at a logical offset, such as the end, and seeking leaves a look-up on its way, whose late answer moves
+    the partition away from where it was sought: 11 of 25 tries within 4 ms skipped a whole partition. A partition
+    that was opened before, at a number, may be sought.
 
     Args:
         conf: properties of every client: brokers, security, and whatever was passed through.
@@ -92,6 +94,7 @@ class Source:
         self._fault: CellstreamError | None = None
         self._assigned: set[int] = set()
         self._open: set[int] = set()
+        self._placed: dict[int, int] = {}  # partitions that the client fetches, and from where at the latest assignment
         own = {"group.id": group_id, "error_cb": self._on_error, **CONSUMER_CONF}
         if conf.get("group.protocol") != "consumer":
             own = {**CLASSIC_CONF, **own}
@@ -135,15 +138,31 @@ class Source:
         return frozenset(self._assigned)
 
     def open(self, partition: int, offset: int) -> bool:
-        """Let a partition's records flow from an offset on; False while the client is not ready to seek."""
+        """Let a partition's records flow from an offset on; False while the client is not ready for that."""
+        start = TopicPartition(self.topic, partition, offset)
         try:
-            self._consumer.seek(TopicPartition(self.topic, partition, offset))
+            if partition in self._placed:
+                self._consumer.seek(start)
+            elif self._incremental:
+                self._consumer.incremental_assign([start])
+            else:
+                self._consumer.assign([*self._positions(), start])
         except KafkaException as fault:
             if fault.args[0].code() in (KafkaError._STATE, KafkaError._TIMED_OUT):
                 return False
-            raise fatal(f"seek of {self.topic}[{partition}] to {offset}", fault.args[0]) from None
+            raise fatal(f"opening {self.topic}[{partition}] at {offset}", fault.args[0]) from None
+        self._placed[partition] = offset
         self._open.add(partition)
         return True
+
+    def _positions(self) -> list[TopicPartition]:
+        """Where the fetched partitions stand: an eager assignment replaces the whole and must repeat them."""
+        found = self._consumer.position([TopicPartition(self.topic, partition) for partition in self._placed])
+        for entry in found:
+            if entry.offset < 0:  # nothing was taken from it since it was assigned
+                entry.offset = self._placed[entry.partition]
+            self._placed[entry.partition] = entry.offset
+        return list(found)
 
     def close_partitions(self) -> None:
         """Drop all records until the partitions are opened anew."""
@@ -228,27 +247,25 @@ class Source:
 
     def _on_assign(self, consumer: Any, found: list[TopicPartition]) -> None:
         partitions = [entry.partition for entry in found]
-        start = [TopicPartition(self.topic, partition, OFFSET_END) for partition in partitions]
-        self._guard(lambda: consumer.incremental_assign(start) if self._incremental else consumer.assign(start))
+        self._guard(lambda: consumer.incremental_assign([]) if self._incremental else consumer.assign([]))
         self.joined = True
         self._assigned.update(partitions)
         self._notify("on_assign", partitions)
 
     def _on_revoke(self, consumer: Any, found: list[TopicPartition]) -> None:
-        partitions = [entry.partition for entry in found]
-        self._notify("on_revoke", partitions)
-        self._forget(partitions)
-        self._guard(lambda: consumer.incremental_unassign(found) if self._incremental else consumer.unassign())
+        self._give_up("on_revoke", consumer, found)
 
     def _on_lost(self, consumer: Any, found: list[TopicPartition]) -> None:
-        partitions = [entry.partition for entry in found]
-        self._notify("on_lost", partitions)
-        self._forget(partitions)
-        self._guard(lambda: consumer.incremental_unassign(found) if self._incremental else consumer.unassign())
+        self._give_up("on_lost", consumer, found)
 
-    def _forget(self, partitions: Sequence[int]) -> None:
-        self._assigned.difference_update(partitions)
-        self._open.difference_update(partitions)
+    def _give_up(self, callback: str, consumer: Any, found: list[TopicPartition]) -> None:
+        self._notify(callback, [entry.partition for entry in found])
+        placed = [entry for entry in found if entry.partition in self._placed]
+        for entry in found:
+            self._assigned.discard(entry.partition)
+            self._open.discard(entry.partition)
+            self._placed.pop(entry.partition, None)
+        self._guard(lambda: consumer.incremental_unassign(placed) if self._incremental else consumer.unassign())
 
     def _notify(self, callback: str, partitions: Sequence[int]) -> None:
         assert self._listener is not None

@@ -1,0 +1,111 @@
+"""The source opens a partition exactly where it is told, however soon after the assignment, and keeps it there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+import pytest
+from confluent_kafka import Producer
+
+from tests.brokers.fixtures import TestCluster
+from worker.kafka.source import Source
+
+RECORDS, PARTITIONS = 1000, 4
+PROTOCOLS = {
+    "cooperative": {"session.timeout.ms": "6000"},
+    "eager": {"session.timeout.ms": "6000", "partition.assignment.strategy": "range"},
+    "KIP-848": {"group.protocol": "consumer"},
+}
+
+
+class Member:
+    """A worker without its work: opens every partition at an offset and notes what comes."""
+
+    def __init__(self, cluster: TestCluster, topic: str, group: str, protocol: str) -> None:
+        self.waiting: list[int] = []
+        self.offsets: dict[int, list[int]] = {}
+        self.source = Source(cluster.conf | PROTOCOLS[protocol], topic, group)
+        self.source.subscribe(self)
+
+    def on_assign(self, partitions: Sequence[int]) -> None:
+        self.waiting += partitions
+
+    def on_revoke(self, partitions: Sequence[int]) -> None:
+        self.waiting = [partition for partition in self.waiting if partition not in partitions]
+        for partition in partitions:
+            self.offsets.pop(partition, None)
+
+    on_lost = on_revoke
+
+    def turn(self, offset: int, wait_s: float) -> None:
+        """One turn of a main loop; a partition is opened `wait_s` after its turn has come."""
+        for batch in self.source.poll(300, 0.001):
+            self.offsets[batch.partition] += batch.offsets
+        if self.waiting:
+            time.sleep(wait_s)
+            if self.source.open(self.waiting[0], offset):
+                self.offsets[self.waiting.pop(0)] = []
+
+    def read(self) -> int:
+        """Records so far of the partitions that it has now."""
+        return sum(map(len, self.offsets.values()))
+
+
+@pytest.fixture(scope="module")
+def topic(kafka: TestCluster) -> str:
+    name = kafka.topic("opened", partitions=PARTITIONS)
+    producer = Producer(kafka.conf)
+    for number in range(RECORDS * PARTITIONS):
+        producer.produce(name, b"record", partition=number % PARTITIONS)
+    assert producer.flush(30) == 0
+    return name
+
+
+def turn_until(condition: Callable[[], bool], offset: int, *members: Member, wait_s: float = 0.0) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, [member.offsets for member in members]
+        for member in members:
+            member.turn(offset, wait_s)
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_partition_opened_at_any_moment_after_its_assignment_gives_every_record(
+    kafka: TestCluster, topic: str, protocol: str
+) -> None:
+    for trial in range(15):
+        member = Member(kafka, topic, kafka.unique("group"), protocol)
+        wanted = {partition: list(range(300, RECORDS)) for partition in range(PARTITIONS)}
+        turn_until(lambda: member.read() >= 700 * PARTITIONS, 300, member, wait_s=trial % 5 / 1000)  # noqa: B023  # at once
+        assert member.offsets == wanted
+        member.source.close()
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_partition_opened_again_or_by_another_member_gives_every_record_again(
+    kafka: TestCluster, topic: str, protocol: str
+) -> None:
+    group = kafka.unique("group")
+    first = Member(kafka, topic, group, protocol)
+    turn_until(lambda: first.read() >= 300 * PARTITIONS, 300, first)
+    first.source.close_partitions()  # as after an abort
+    first.waiting = list(first.offsets)
+    first.offsets = {}
+    turn_until(lambda: first.read() >= 600 * PARTITIONS, 400, first)
+    assert first.offsets == {partition: list(range(400, RECORDS)) for partition in range(PARTITIONS)}
+
+    second = Member(kafka, topic, group, protocol)
+    turn_until(lambda: len(second.offsets) == 2 and second.read() == 500 * 2, 500, first, second)
+    assert not second.offsets.keys() & first.offsets.keys()
+    second.source.close()
+    turn_until(lambda: len(first.offsets) == PARTITIONS and not first.waiting, 500, first)
+    taken_over = [offsets for offsets in first.offsets.values() if not offsets or offsets[0] == 500]
+    turn_until(lambda: all(offsets[-1:] == [RECORDS - 1] for offsets in first.offsets.values()), 500, first)
+    assert len(taken_over) >= 2
+    assert all(offsets == list(range(500, RECORDS)) for offsets in taken_over)
+    first.source.close()
