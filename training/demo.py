@@ -26,9 +26,9 @@ from training.demo_ledger import Ledger
 from training.demo_view import display, tell
 from training.demo_worker import DemoWorker
 from worker.artifact import Artifact
+from worker.commands.sample_sources import Sample, encode_json, read_sequences
 from worker.embedded import PARTITIONS, EmbeddedBroker
 from worker.errors import FatalFault, UsageError
-from worker.sample_sources import Sample, encode_json, read_sequences
 
 DATASET = "basic-motions"
 INPUT, OUTPUT, DEAD_LETTERS = "samples", "probabilities", "samples.dlq"
@@ -53,7 +53,8 @@ def demo(
 
     Everything runs on this machine, without a cluster: the broker is embedded. The trained model is kept in the
     user's cache, so that the next demo starts in seconds. At the end every published probability is compared with
-    Keras on the sequence so far; exit code 1 if one differs, is missing or came twice.
+    Keras on the sequence so far; exit code 1 if one differs by more than the artifact's certificate says, is missing
+    or came twice.
 
     Example: cellstream demo --rate 50
     """
@@ -146,7 +147,8 @@ def _ledger(artifact: Artifact, recordings: Sequences) -> Ledger:
 
     model = open_model(artifact.read_model(), str(artifact.model_path))
     expected = predict(model, recordings.inputs)
-    return Ledger(recordings.stream_ids, expected, recordings.labels, recordings.classes)
+    limit = artifact.manifest.parity.tolerance
+    return Ledger(recordings.stream_ids, expected, recordings.labels, recordings.classes, limit)
 
 
 def _flags(broker: EmbeddedBroker, artifact: Artifact, directory: Path) -> list[str]:

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 
 from training.evaluation import accuracy_by_share, decide
 
-LIMIT = 1e-6  # between a published probability and Keras
-
 
 class _Event(msgspec.Struct):
     """What the demo reads of a probability event; its other fields are not needed here."""
@@ -37,6 +35,7 @@ class Report:
         latency_p50_ms: from producing a sample to receiving its probability, half are faster.
         latency_p99_ms: the same for 99 in 100.
         largest_difference: between a published probability and Keras on the sequence so far, over all classes.
+        limit: what that may be: the tolerance of the artifact's certificate.
     """
 
     samples: int
@@ -48,6 +47,7 @@ class Report:
     latency_p50_ms: float
     latency_p99_ms: float
     largest_difference: float
+    limit: float
 
     @property
     def problems(self) -> list[str]:
@@ -59,13 +59,13 @@ class Report:
             found.append(f"{self.doubled:,} probabilities came twice")
         if self.foreign:
             found.append(f"{self.foreign:,} records belong to no sample")
-        if not self.largest_difference <= LIMIT:
-            found.append(f"a probability differs from Keras by {self.largest_difference:.2g}, limit {LIMIT:.0e}")
+        if not self.largest_difference <= self.limit:
+            found.append(f"a probability differs from Keras by {self.largest_difference:.2g}, limit {self.limit:.2g}")
         return found
 
     def to_json(self) -> dict[str, Any]:
         """All fields and the verdict."""
-        return {**asdict(self), "limit": LIMIT, "problems": self.problems}
+        return {**asdict(self), "problems": self.problems}
 
 
 class Ledger:
@@ -76,6 +76,7 @@ class Ledger:
         expected: for each stream what Keras says after every timestep, `(timesteps, classes)` float32.
         labels: `(streams,)` indices of classes.
         classes: names, in the model's order.
+        limit: largest difference between a published probability and Keras.
 
     Attributes:
         received: for each stream `(timesteps, classes)` float64, NaN where nothing has come yet.
@@ -89,6 +90,7 @@ class Ledger:
         expected: Sequence[NDArray[np.float32]],
         labels: NDArray[np.int64],
         classes: Sequence[str],
+        limit: float,
     ) -> None:
         self.stream_ids = tuple(stream_ids)
         self.labels = labels
@@ -96,6 +98,7 @@ class Ledger:
         self.received = [np.full(answers.shape, np.nan) for answers in expected]
         self.samples = 0
         self.probabilities = 0
+        self._limit = limit
         self._expected = expected
         self._row = {stream_id: row for row, stream_id in enumerate(stream_ids)}
         self._sent_s = [np.full(len(answers), np.nan) for answers in expected]
@@ -163,4 +166,5 @@ class Ledger:
             latency_p50_ms=round(p50, 1),
             latency_p99_ms=round(p99, 1),
             largest_difference=float(known.max()) if len(known) else float("nan"),
+            limit=self._limit,
         )

@@ -14,7 +14,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from training.demo_ledger import LIMIT, Ledger, Report
+from training.demo_ledger import Ledger, Report
 from training.evaluation import SHARES
 
 REDRAWS_PER_S = 10
@@ -84,7 +84,7 @@ def sparkline(values: NDArray[np.float64], width: int, blocks: str) -> str:
 def tell(console: Console, report: Report) -> None:
     """The end of the replay, in numbers."""
     accuracy = ", ".join(f"{value:.2f} at {share}" for share, value in report.accuracy.items())
-    sign = "within" if report.largest_difference <= LIMIT else "BEYOND"
+    sign = "within" if report.largest_difference <= report.limit else "BEYOND"
     rows = (
         ("samples in", f"{report.samples:,}"),
         ("probabilities out", f"{report.probabilities:,} ({report.missing:,} missing, {report.doubled:,} doubled)"),
@@ -95,7 +95,8 @@ def tell(console: Console, report: Report) -> None:
         ),
         (
             "equal to Keras",
-            f"largest difference {report.largest_difference:.1e}, {sign} {LIMIT:.0e}, each against the sequence so far",
+            f"largest difference {report.largest_difference:.1e}, {sign} {report.limit:.2g}, "
+            "each against the sequence so far",
         ),
     )
     for name, value in rows:

@@ -21,6 +21,7 @@ from typing import Any
 import msgspec
 
 from worker.errors import ArtifactRefused
+from worker.model.certificate import Certificate
 
 FORMAT_VERSION = 1
 MODEL_NAME, MANIFEST_NAME = "model.keras", "manifest.json"
@@ -67,7 +68,7 @@ class Manifest:
         state_layout: the pieces of a stream's state, in order and without gaps.
         state_size: float32 elements per stream.
         scaling: what the model's own Normalization layer does, by feature; for people, the worker does not use it.
-        parity: the certificate that stepping equals Keras (see `parity.Certificate`).
+        parity: the certificate that stepping equals Keras (see `worker.model.certificate`).
         training: facts and metrics of the training run.
         versions: libraries that wrote the artifact.
     """
@@ -78,7 +79,7 @@ class Manifest:
     classes: tuple[str, ...]
     state_layout: tuple[StateSlot, ...]
     state_size: int
-    parity: dict[str, Any]
+    parity: Certificate
     scaling: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
@@ -139,7 +140,7 @@ def read_artifact(directory: Path | str) -> Artifact:
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ArtifactRefused(f"{path}: not a manifest ({error}): export the model again.") from None
     artifact = Artifact(directory, manifest)
-    problems = [*name_problems(manifest.features, manifest.classes), *_layout_problems(manifest)]
+    problems = [*name_problems(manifest.features, manifest.classes), *_contradictions(manifest)]
     if problems:
         raise ArtifactRefused(f"{path}: {'; '.join(problems)}: export the model again.")
     artifact.read_model()
@@ -170,7 +171,8 @@ def write_artifact(
 
     Raises:
         NotStreamable: a layer cannot be advanced sample by sample.
-        ArtifactRefused: names do not fit the model, the output is no probability, or parity does not hold.
+        ArtifactRefused: names do not fit the model, the output is no probability, or parity does not hold: a wrong
+            step, or a model that amplifies rounding.
     """
     from worker.model.export import write  # imports TensorFlow
 
@@ -195,9 +197,11 @@ def name_problems(features: Sequence[str], classes: Sequence[str]) -> list[str]:
     return problems
 
 
-def _layout_problems(manifest: Manifest) -> list[str]:
-    """What contradicts itself in a manifest's digest and state layout."""
+def _contradictions(manifest: Manifest) -> list[str]:
+    """What contradicts itself in a manifest's digest, certificate and state layout."""
     problems = []
+    if not manifest.parity.holds:
+        problems.append("its certificate does not hold")
     if not re.fullmatch("[0-9a-f]{64}", manifest.model_digest):
         problems.append("model_digest is not a SHA-256 in hexadecimal")
     end = 0

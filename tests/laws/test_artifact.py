@@ -25,12 +25,18 @@ from worker.model.tensorflow_setup import setup_tensorflow
 setup_tensorflow()
 
 import keras  # noqa: E402  (after its variables are set)
+import tensorflow as tf  # noqa: E402
 
+from worker.model import export as export_module  # noqa: E402
+from worker.model.certificate import tolerance_for  # noqa: E402
 from worker.model.keras_file import open_model  # noqa: E402
-from worker.model.step_model import load_step_model  # noqa: E402
+from worker.model.parity import rounding_noise  # noqa: E402
+from worker.model.step_model import StepModel, load_step_model  # noqa: E402
 
 L = keras.layers
 FEATURES, CLASSES = ("load", "heat"), ("idle", "busy", "fault")
+# Factors of random weights: a rounding grows a few times; it doubles at every step.
+GROWING, CHAOTIC = 2.5, 4.0
 
 
 def make_model(*layers: Any, features: int = 2) -> Any:
@@ -57,8 +63,9 @@ def test_what_is_read_is_what_was_written(exported: Artifact) -> None:
     manifest = read.manifest
     assert (manifest.features, manifest.classes, manifest.state_size) == (FEATURES, CLASSES, 4)
     assert manifest.training == {"epochs": 3}
-    assert manifest.parity["largest_difference"] <= manifest.parity["tolerance"] == 1e-6
-    assert manifest.parity["prefixes"] > 1000
+    assert manifest.parity.largest_difference <= manifest.parity.tolerance == 1e-6
+    assert 0 < manifest.parity.noise < 2.5e-7
+    assert manifest.parity.prefixes > 1000
     assert set(manifest.versions) == {"cellstream", "keras", "numpy", "tensorflow"}
     assert load_step_model(read).layout == manifest.state_layout
 
@@ -79,7 +86,7 @@ def test_the_digest_covers_all_that_decides_an_answer(exported: Artifact) -> Non
         facts = {name: getattr(exported.manifest, name) for name in exported.manifest.__dataclass_fields__}
         return Artifact(exported.directory, type(exported.manifest)(**{**facts, **changed})).digest
 
-    assert digest(training=None, parity={}, versions={}) == exported.digest
+    assert digest(training=None, parity=None, versions={}) == exported.digest
     others = {
         digest(features=("heat", "load")),
         digest(features=("load,heat",)),
@@ -131,6 +138,9 @@ MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
     "gap in the layout": (lambda m: {**m, "state_layout": [{**m["state_layout"][0], "offset": 1}]}, "does not follow"),
     "huge slot": (lambda m: {**m, "state_layout": [{**m["state_layout"][0], "shape": [1 << 40]}]}, "does not follow"),
     "wrong size": (lambda m: {**m, "state_size": 5}, "state_size is 5"),
+    "no certificate": (lambda m: {**m, "parity": {}}, "largest_difference"),
+    "differs": (lambda m: {**m, "parity": {**m["parity"], "largest_difference": 2e-6}}, "certificate does not hold"),
+    "lax": (lambda m: {**m, "parity": {**m["parity"], "tolerance": 2e-4}}, "certificate does not hold"),
 }
 
 
@@ -267,14 +277,59 @@ def test_a_model_that_needs_the_future_leaves_no_artifact(tmp_path: Path) -> Non
     assert not (tmp_path / "a").exists()
 
 
-def test_an_export_whose_differences_grow_is_refused(tmp_path: Path) -> None:
+def amplifying(factor: float) -> Any:
+    """A recurrent layer whose kernels let a rounding grow from step to step."""
     model = make_model(
         L.Dense(8), L.SimpleRNN(24, return_sequences=True, activation="tanh"), L.Dense(3, activation="softmax")
     )
-    model.set_weights([4 * weight for weight in model.get_weights()])  # chaotic: it doubles a rounding at every step
-    with pytest.raises(ArtifactRefused, match="stepping differs from Keras by"):
-        write_artifact(model, tmp_path / "a", features=FEATURES, classes=CLASSES)
+    model.set_weights([factor * weight for weight in model.get_weights()])
+    return model
+
+
+def test_a_model_that_amplifies_rounding_is_exported_with_the_tolerance_that_it_needs(tmp_path: Path) -> None:
+    export = write_artifact(amplifying(GROWING), tmp_path / "a", features=FEATURES, classes=CLASSES)
+    certificate = read_artifact(export.directory).manifest.parity
+    assert 1e-6 < certificate.largest_difference <= certificate.tolerance
+    assert certificate.tolerance == 4 * certificate.noise < 1e-4
+
+
+def one_bias_off(model: Any) -> StepModel:
+    """The stepped form of a model, with a bias that is wrong by a thousandth."""
+    wrong = keras.models.clone_model(model)
+    wrong.set_weights(model.get_weights())
+    recurrent = wrong.layers[1].cell.bias
+    recurrent.assign(recurrent.numpy() + 1e-3 * np.eye(len(recurrent.numpy()), dtype=np.float32)[0])
+    return StepModel(wrong)
+
+
+@pytest.mark.parametrize("factor", [1.0, GROWING])
+def test_a_wrong_step_is_refused_even_where_rounding_is_amplified(
+    factor: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export_module, "StepModel", one_bias_off)
+    with pytest.raises(ArtifactRefused, match=r"stepping differs from Keras by .* Please report it"):
+        write_artifact(amplifying(factor), tmp_path / "a", features=FEATURES, classes=CLASSES)
     assert not (tmp_path / "a").exists()
+
+
+def test_a_model_that_amplifies_rounding_beyond_use_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactRefused, match=r"amplifies rounding: .* L2 regularisation"):
+        write_artifact(amplifying(CHAOTIC), tmp_path / "a", features=FEATURES, classes=CLASSES)
+    assert not (tmp_path / "a").exists()
+
+
+def test_where_xla_cannot_compile_the_keras_model_nothing_is_forgiven() -> None:
+    def cannot(inputs: Any) -> Any:
+        return tf.ensure_shape(tf.numpy_function(np.tanh, [inputs], tf.float32), inputs.shape)
+
+    model = make_model(L.Lambda(cannot, output_shape=(None, 2)), L.GRU(3))
+    assert rounding_noise(model, [np.ones((2, 3, 2), np.float32)]) == 0
+    assert tolerance_for(0.0) == 1e-6
+
+
+def test_an_export_that_answers_nan_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactRefused, match="NaN or infinite"):
+        write_artifact(amplifying(float("nan")), tmp_path / "a", features=FEATURES, classes=CLASSES)
 
 
 @pytest.mark.parametrize(
@@ -306,10 +361,14 @@ def test_export_and_check_tell_the_same_story(
     checked = json.loads(capfd.readouterr().out)
     assert {key: checked[key] for key in told} == told
     assert checked["parity_here"]["holds"]
+    for parity in (told["parity"], checked["parity_here"]):
+        assert parity["largest_difference"] <= parity["tolerance"] == 1e-6
     assert checked["widths_here"][0] == 64
     assert checked["features"] == list(FEATURES)
     assert run("check", directory, monkeypatch=monkeypatch) == 0
-    assert told["digest"][:12] in capfd.readouterr().out
+    shown = capfd.readouterr().out
+    assert told["digest"][:12] in shown
+    assert shown.count("at most 1e-06 may be") == 2
 
 
 def test_refusals_exit_with_3_and_say_what_to_do(

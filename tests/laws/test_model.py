@@ -27,6 +27,7 @@ from worker.model.step_model import WIDTHS, StepModel  # noqa: E402
 
 L = keras.layers
 FEATURES = 3
+TOLERANCE = 1e-6  # of random weights, whatever a certificate would forgive
 
 
 def with_random_weights(model: Any, seed: int = 0) -> Any:
@@ -142,7 +143,7 @@ MODELS: dict[str, Callable[[], Any]] = {
 def test_every_prefix_gets_the_answer_of_keras_however_it_is_cut(name: str) -> None:
     model = MODELS[name]()
     certificate = certify(model, StepModel(model), seeds=(1,))
-    assert certificate.holds, certificate
+    assert certificate.largest_difference <= TOLERANCE, certificate
     assert certificate.prefixes > 30
 
 
@@ -185,7 +186,7 @@ def test_any_stack_of_layers_equals_keras(masked: bool, before: list[Any], last:
     layers += [last(True), L.Dense(classes, activation="sigmoid" if classes == 1 else "softmax")]
     model = with_random_weights(keras.Sequential([keras.Input((None, FEATURES)), *layers]), seed)
     certificate = certify(model, StepModel(model), seeds=(seed,))
-    assert certificate.holds, (certificate, [layer.get_config() for layer in layers])
+    assert certificate.largest_difference <= TOLERANCE, (certificate, [layer.get_config() for layer in layers])
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from training.demo_ledger import Ledger
 from training.demo_view import ASCII_BLOCKS, BLOCKS, sparkline, table
 
 CLASSES = ("low", "high")
+LIMIT = 1.5e-6  # what an artifact's certificate might say
 ANSWERS = [np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8]], np.float32), np.array([[0.7, 0.3], [0.25, 0.75]], np.float32)]
 
 
@@ -25,7 +26,7 @@ def event(stream_id: str, timestep: int, answer: Any, **others: Any) -> bytes:
 @pytest.fixture
 def ledger() -> Ledger:
     """Two streams, all samples sent at second 1."""
-    books = Ledger(("a", "b"), ANSWERS, np.array([1, 0]), CLASSES)
+    books = Ledger(("a", "b"), ANSWERS, np.array([1, 0]), CLASSES, LIMIT)
     for stream_id, answers in zip("ab", ANSWERS, strict=True):
         for _ in answers:
             books.sent(stream_id, 1.0)
@@ -47,7 +48,7 @@ def test_one_right_probability_for_each_sample_has_no_problems(ledger: Ledger) -
     assert (report.samples, report.probabilities, report.missing, report.doubled, report.foreign) == (5, 5, 0, 0, 0)
     assert (report.latency_p50_ms, report.latency_p99_ms) == (250.0, 250.0)
     assert report.accuracy == {"25%": 0.5, "50%": 1.0, "75%": 0.5, "100%": 0.5}
-    assert json.loads(json.dumps(report.to_json()))["limit"] == 1e-6
+    assert json.loads(json.dumps(report.to_json()))["limit"] == LIMIT
 
 
 def test_a_missing_probability_is_found(ledger: Ledger) -> None:
@@ -60,6 +61,12 @@ def test_a_doubled_probability_is_found_even_if_it_is_equal(ledger: Ledger) -> N
     replay(ledger)
     ledger.receive(event("a", 2, ANSWERS[0][2]), 1.5)
     assert ledger.report().problems == ["1 probabilities came twice"]
+
+
+def test_a_probability_within_the_limit_is_no_problem(ledger: Ledger) -> None:
+    replay(ledger, leave_out=("a", 1))
+    ledger.receive(event("a", 1, ANSWERS[0][1] + np.array([0, 1.2e-6])), 1.5)
+    assert ledger.report().problems == []
 
 
 @pytest.mark.parametrize("difference", [2e-6, -2e-6])
@@ -100,7 +107,7 @@ def test_what_belongs_to_no_sample_is_counted_and_changes_nothing(ledger: Ledger
 
 
 def test_a_probability_before_its_sample_is_foreign() -> None:
-    ledger = Ledger(("a",), ANSWERS[:1], np.array([1]), CLASSES)
+    ledger = Ledger(("a",), ANSWERS[:1], np.array([1]), CLASSES, LIMIT)
     ledger.sent("a", 1.0)
     ledger.receive(event("a", 1, ANSWERS[0][1]), 1.1)
     assert ledger.report().foreign == 1

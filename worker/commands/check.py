@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -47,17 +48,13 @@ def check(
         stepped.add_width(width)
     certificate = certify(open_model(artifact.read_model(), str(artifact.model_path)), stepped)
     facts = report(artifact, stepped)
-    facts["parity_here"] = {
-        "largest_difference": certificate.largest_difference,
-        "prefixes": certificate.prefixes,
-        "holds": certificate.holds,
-    }
+    facts["parity_here"] = {**asdict(certificate), "holds": certificate.holds}
     facts["widths_here"] = sorted({width for _, width in stepped.buckets})
     show(facts, as_json)
     if not certificate.holds:
         raise ArtifactRefused(
-            f"{directory}: on this machine stepping differs from Keras by {certificate.largest_difference:.3g}, "
-            f"at most {certificate.tolerance:.0e} may be: export the model again with the libraries of this machine."
+            f"{directory}: on this machine {certificate.problem} If it held where it was exported, export the model "
+            "again with the libraries of this machine."
         )
 
 
@@ -74,7 +71,7 @@ def report(artifact: Artifact, stepped: StepModel) -> dict[str, Any]:
         "layers": [{"layer": path, "class": kind} for path, kind in stepped.calls],
         "state_size": manifest.state_size,
         "state_bytes": 4 * manifest.state_size,
-        "parity": manifest.parity,
+        "parity": asdict(manifest.parity),
         "training": manifest.training,
         "versions": manifest.versions,
     }
@@ -97,15 +94,20 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
         "layers": " → ".join(f"{entry['class']} {entry['layer']}" for entry in facts["layers"]),
         "answers for": facts["answers"],
         "state": f"{facts['state_size']:,} floats, {facts['state_bytes']:,} bytes for each stream",
-        "parity at export": f"{parity['largest_difference']:.1e} over {parity['prefixes']:,} prefixes",
+        "parity at export": _parity(parity),
     }
     if here:
-        rows["parity here"] = f"{here['largest_difference']:.1e} over {here['prefixes']:,} prefixes"
+        rows["parity here"] = _parity(here)
         rows["block widths here"] = ", ".join(map(str, facts["widths_here"]))
     rows["made with"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     for name, text in rows.items():
         table.add_row(name, escape(str(text)))
     Console(highlight=False).print(table)
+
+
+def _parity(parity: dict[str, Any]) -> str:
+    difference, tolerance = f"{parity['largest_difference']:.1e}", f"{parity['tolerance']:.2g}"
+    return f"{difference} over {parity['prefixes']:,} prefixes, at most {tolerance} may be"
 
 
 def _names(names: list[str]) -> str:

@@ -35,7 +35,8 @@ def export(
 
     The model must answer (batch, time, features) with one sigmoid or a softmax, through layers that need only
     the samples so far; anything else is refused by the layer's name, with what to use instead (exit 3). Its
-    stepped form is compared with Keras over every prefix of random sequences, and refused when it differs.
+    stepped form is compared with Keras over every prefix of random sequences, and refused when it differs by more
+    than the tolerance: 1e-6, or where it is more, four times what compiling the Keras model itself changes.
 
     Example: `cellstream export model.keras artifacts/pumps --features pressure,flow --classes ok,worn`
     """

@@ -6,7 +6,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -45,12 +44,7 @@ def write(
     stepped = StepModel(stored)
     certificate = certify(stored, stepped)
     if not certificate.holds:
-        raise ArtifactRefused(
-            f"stepping differs from Keras by {certificate.largest_difference:.3g} over {certificate.prefixes} "
-            f"prefixes, at most {certificate.tolerance:.0e} may be. Weights that let small differences grow do that "
-            "(a recurrent layer with relu, very large kernels): train with smaller weights or tanh. If the model has "
-            "none of these, please report it with its layers."
-        )
+        raise ArtifactRefused(certificate.problem)
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         model_digest=hashlib.sha256(content).hexdigest(),
@@ -58,7 +52,7 @@ def write(
         classes=classes,
         state_layout=stepped.layout,
         state_size=stepped.state_size,
-        parity=asdict(certificate),
+        parity=certificate,
         scaling=None if scaling is None else dict(scaling),
         training=None if training is None else dict(training),
         versions={name: version(name) for name in ("cellstream", "keras", "numpy", "tensorflow")},
