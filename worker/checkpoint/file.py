@@ -23,7 +23,6 @@ import numpy as np
 import numpy.typing as npt
 
 from worker.checkpoint.hdf5_io import UnfailingFile
-from worker.errors import StateRefused
 
 if TYPE_CHECKING:
     from worker.artifact import StateSlot
@@ -91,7 +90,6 @@ def write_file(file: BinaryIO, snapshot: Snapshot, layout: Sequence[StateSlot]) 
         layout: the pieces of a state vector, in order and without gaps.
 
     Raises:
-        StateRefused: a state is not finite; loading it would poison the stream for ever.
         OSError: the file could not be written.
     """
     n = len(snapshot.stream_ids)
@@ -147,8 +145,6 @@ def _write_states(group: Any, states: npt.NDArray[np.float32], layout: Sequence[
     assert [slot.offset for slot in layout] == [start for start, _ in cuts], "the state layout has gaps"
     for start in range(0, len(states), ROWS):
         rows = states[start : start + ROWS]  # (rows, state_size): few enough to stay in the cache for all slots
-        if not np.isfinite(rows).all():
-            raise StateRefused("a state is NaN or infinite; it is not saved, since it would poison its stream for ever")
         for slot, dataset, (begin, end) in zip(layout, datasets, cuts, strict=True):
             dataset[start : start + len(rows)] = rows[:, begin:end].reshape(-1, *slot.shape)
 

@@ -89,7 +89,6 @@ class CheckpointStore:
         """Write a snapshot durably; it is visible to others when this returns, or not at all.
 
         Raises:
-            StateRefused: a state is not finite.
             TransientFault: the store failed.
         """
         assert self.layout is not None, "a store without a layout only reads"
