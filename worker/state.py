@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from worker.errors import FatalFault
+
 Rows = NDArray[np.int64]
 EVICTED_SHARE = 16
 NEVER = np.iinfo(np.int64).max
@@ -27,6 +29,9 @@ class PartitionState:
         capacity: most live streams.
         initial_state: `(state_size,)` float32, the state a sequence starts from.
         next_offset: the first offset that is not part of this state yet.
+
+    Raises:
+        FatalFault: the system has no address space for that many streams.
 
     Attributes:
         index: stream ID -> row, live streams only.
@@ -146,4 +151,11 @@ def _reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
     """Zeroed address space that takes memory only where it is written."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    return np.frombuffer(mmap.mmap(-1, max(size, 1), flags=flags), dtype, math.prod(shape)).reshape(shape)
+    try:
+        space = mmap.mmap(-1, max(size, 1), flags=flags)
+    except OSError as fault:
+        raise FatalFault(
+            f"no address space for a partition's states ({size / 2**30:.1f} GiB): {fault}; lower "
+            "max_streams_per_partition, or lift the process's limit of virtual memory"
+        ) from None
+    return np.frombuffer(space, dtype, math.prod(shape)).reshape(shape)
