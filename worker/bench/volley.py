@@ -8,10 +8,11 @@ whole backlog is there at once, in the broker's page cache, and producing it cos
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from worker.errors import FatalFault
 
@@ -84,9 +85,19 @@ class Volleys:
         self._reader.close()
 
     def _ends(self) -> dict[int, int]:
-        ends = {}
-        for partition in self.partitions:
-            _, ends[partition] = self._reader.get_watermark_offsets(
-                TopicPartition(self._topic, partition), timeout=TIMEOUT_S, cached=False
-            )
-        return ends
+        return {partition: self._end(partition) for partition in self.partitions}
+
+    def _end(self, partition: int) -> int:
+        """The end of a partition's log; a topic that was just made may not know its leader yet."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            try:
+                _, end = self._reader.get_watermark_offsets(
+                    TopicPartition(self._topic, partition), timeout=TIMEOUT_S, cached=False
+                )
+            except KafkaException as fault:
+                if not fault.args[0].retriable() or time.monotonic() > deadline:
+                    raise FatalFault(f"topic {self._topic}: {fault.args[0].str()}") from None
+                time.sleep(0.1)
+            else:
+                return int(end)
