@@ -3,7 +3,8 @@
 The client's exceptions are translated here into the reactions of `worker.errors`, and its messages into columns.
 """
 
-from worker.kafka.sink import FlushingSink, Sink, TransactionalSink
+from worker.kafka.sink import FlushingSink, Sink
 from worker.kafka.source import Listener, Source
+from worker.kafka.transaction import TransactionalSink
 
 __all__ = ["FlushingSink", "Listener", "Sink", "Source", "TransactionalSink"]

@@ -1,24 +1,18 @@
-"""Outputs and offsets out: together in one transaction, or flushed before the offsets are committed.
-
-A transaction's errors are read in one order (RELIABILITY rule 9): what requires an abort is aborted, what is
-retriable is the same call again, anything else ends the process. Whether a commit without an answer went through
-is never guessed: the producer is replaced, which settles its last transaction, and the broker's committed offset
-says what happened.
-"""
+"""Where outcomes go: what both delivery guarantees share, and the simpler of the two, flush and then commit."""
 
 from __future__ import annotations
 
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from worker.errors import FatalFault, TransientFault
-from worker.kafka.client import ACCESS_ERRORS, CREDENTIAL_ERRORS, fatal, new_client, producer_properties
+from worker.kafka.client import CREDENTIAL_ERRORS, fatal, new_client, producer_properties
 from worker.kafka.source import Source
 from worker.records import Outcome, Position
 
@@ -26,7 +20,6 @@ log = logging.getLogger("librdkafka")
 
 CALL_TIMEOUT_S = 5.0
 GIVE_UP_S = 120.0
-FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 PRODUCER_CONF: dict[str, Any] = {
     "enable.idempotence": True,
     "acks": "all",
@@ -36,7 +29,6 @@ PRODUCER_CONF: dict[str, Any] = {
     "partitioner": "murmur2_random",
     "delivery.report.only.error": True,
 }
-TRANSACTION_CONF: dict[str, Any] = {"transaction.timeout.ms": 10_000}
 
 
 class Sink(ABC):
@@ -133,129 +125,6 @@ class Sink(ABC):
             self._producer.poll(0)
         if self._cause is not None:
             raise self._cause
-
-
-class TransactionalSink(Sink):
-    """Exactly once: events, dead letters and offsets share one transaction.
-
-    Args:
-        transactional_id: stable for this worker, unique in the group.
-        instance: what the operator calls this worker, for messages.
-    """
-
-    def __init__(
-        self, conf: Mapping[str, str], output_topic: str, dead_letter_topic: str, transactional_id: str, instance: str
-    ) -> None:
-        self._transactional_id = transactional_id
-        self._instance = instance
-        self._begun = False
-        super().__init__(conf, output_topic, dead_letter_topic)
-
-    def start(self) -> None:
-        """Register the transactional.id: fences a predecessor and settles its last transaction."""
-        self._call("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
-
-    def produce(self, outcome: Outcome) -> None:
-        """Produce within the open transaction, beginning one when there is something to say."""
-        if outcome.values or outcome.dead_letters:
-            self._begin()
-            try:
-                super().produce(outcome)
-            except KafkaException as fault:
-                raise self._reaction("produce", fault.args[0], indefinite=False) from None
-
-    def commit(self, positions: Sequence[Position], source: Source) -> None:
-        """Send the offsets to the transaction and commit it."""
-        if not positions and not self._begun:
-            return
-        self._begin()
-        offsets = [TopicPartition(source.topic, p.partition, p.offset, p.note) for p in positions]
-        self._call(
-            "send_offsets_to_transaction",
-            lambda: self._producer.send_offsets_to_transaction(offsets, source.group_metadata(), CALL_TIMEOUT_S),
-        )
-        self._call("commit_transaction", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
-        self._begun = False
-
-    def abort(self) -> None:
-        """Abort the open transaction; a producer that cannot is replaced."""
-        if not self._begun:
-            return
-        self._begun = False
-        self._producer.purge()
-        deadline = time.monotonic() + GIVE_UP_S
-        while True:
-            try:
-                self._producer.abort_transaction(CALL_TIMEOUT_S)
-            except KafkaException as fault:
-                error = fault.args[0]
-                if error.retriable() and not error.fatal() and time.monotonic() < deadline:
-                    self._raise_cause()
-                    continue
-                self._refuse_to_fight(error)
-                log.warning("abort_transaction: %s; the producer is replaced", error.str())
-                self._replace()
-            return
-
-    def _begin(self) -> None:
-        if not self._begun:
-            try:
-                self._producer.begin_transaction()
-            except KafkaException as fault:
-                raise self._reaction("begin_transaction", fault.args[0], indefinite=False) from None
-            self._begun = True
-
-    def _call(self, what: str, request: Callable[[], Any]) -> None:
-        """Make one call until its outcome is known."""
-        deadline = time.monotonic() + GIVE_UP_S
-        indefinite = False
-        while True:
-            try:
-                request()
-            except KafkaException as fault:
-                error = fault.args[0]
-                self._raise_cause()
-                if error.retriable() and not error.txn_requires_abort() and time.monotonic() < deadline:
-                    indefinite = True
-                    log.warning("%s: %s; again", what, error.str())
-                    continue
-                raise self._reaction(what, error, indefinite) from None
-            return
-
-    def _reaction(self, what: str, error: KafkaError, indefinite: bool) -> Exception:
-        """Do what an error asks for and return what to raise."""
-        self._refuse_to_fight(error)
-        if error.code() in ACCESS_ERRORS:
-            return fatal(f"{what}: the principal lacks a right that the worker needs", error)
-        if error.txn_requires_abort():
-            if indefinite:  # a late commit could still reach the broker and hit the next transaction (rule 11)
-                self._replace()
-            else:
-                self.abort()
-            return TransientFault(f"{what}: {error.str()}")
-        if error.code() == KafkaError._FATAL or error.fatal():
-            self._replace()
-            return TransientFault(f"{what}: {error.str()}")
-        return fatal(what, error)
-
-    def _refuse_to_fight(self, error: KafkaError) -> None:
-        """A fenced producer has a successor; taking its place back would fence that one in turn."""
-        if error.code() in FENCED and not error.txn_requires_abort():
-            raise FatalFault(
-                f"another worker took over transactional.id {self._transactional_id} (or this one was away for longer "
-                f"than its transaction time-out): {error.str()}. Two workers with instance_id {self._instance} fence "
-                "each other: give each its own instance_id"
-            )
-
-    def _replace(self) -> None:
-        """A new producer with the same transactional.id: whatever the last one left open is settled."""
-        self._begun = False
-        self._producer.purge()
-        self._producer = self._new_producer()
-        self.start()
-
-    def _new_producer(self, **own: Any) -> Producer:
-        return super()._new_producer(**TRANSACTION_CONF, **{"transactional.id": self._transactional_id}, **own)
 
 
 class FlushingSink(Sink):
