@@ -98,7 +98,7 @@ def test_a_signal_as_the_worker_starts_leaves_nothing_running(environment: dict[
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130, output
-        assert not worker.is_running()
+        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
         assert output.endswith("stopped; nothing is left running\n")
 
 
@@ -112,7 +112,7 @@ def test_ctrl_c_in_the_middle_of_the_replay_leaves_nothing_running(environment: 
         process.send_signal(signal.SIGINT)
         output, _ = process.communicate(timeout=60)
         assert process.returncode == 130, output
-        assert not worker.is_running()
+        assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
         assert "Traceback" not in output
 
 
