@@ -10,7 +10,7 @@ import json
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import FrameType
@@ -60,9 +60,10 @@ def demo(
     """
     console = Console(stderr=as_json, highlight=False)
     try:
-        with _interruptible():
+        with _interruptible() as verify_wanted:
             artifact = trained(DATASET, seed, console)
-            ledger = _stream(artifact, seed, streams, rate, console)
+            verify_wanted()
+            ledger = _stream(artifact, seed, streams, rate, console, verify_wanted)
     except KeyboardInterrupt:
         console.print("stopped; nothing is left running")
         raise typer.Exit(INTERRUPTED) from None
@@ -75,11 +76,19 @@ def demo(
         raise FatalFault("; ".join(report.problems))
 
 
-def _stream(artifact: Artifact, seed: int, streams: int | None, rate: float, console: Console) -> Ledger:
+def _stream(
+    artifact: Artifact,
+    seed: int,
+    streams: int | None,
+    rate: float,
+    console: Console,
+    verify_wanted: Callable[[], None],
+) -> Ledger:
     """Start broker and worker, replay held-out recordings, stop both.
 
     Raises:
         FatalFault: the broker or the worker failed.
+        KeyboardInterrupt: by `verify_wanted`.
     """
     with ExitStack() as stack:
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cellstream-demo-")))
@@ -90,6 +99,7 @@ def _stream(artifact: Artifact, seed: int, streams: int | None, rate: float, con
             stack.callback(worker.close)
             recordings = _recordings(seed, streams)  # while the worker starts: all this takes imports of seconds
             ledger = _ledger(artifact, recordings)
+            verify_wanted()
             worker.wait_until_ready()
         # Level 0: when the broker closes, its clients have nothing to say that a person needs.
         conf = {"bootstrap.servers": broker.bootstrap_servers, "log_level": 0}
@@ -103,6 +113,7 @@ def _stream(artifact: Artifact, seed: int, streams: int | None, rate: float, con
         for _ in _replay(producer, consumer, ledger, samples, rate * len(recordings)):
             show(ledger)
             worker.verify()
+            verify_wanted()
     return ledger
 
 
@@ -176,16 +187,28 @@ def _recordings(seed: int, streams: int | None) -> Sequences:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM and a closed terminal end the demo as Ctrl-C does: nothing stays behind."""
+def _interruptible() -> Iterator[Callable[[], None]]:
+    """SIGTERM and a closed terminal end the demo as Ctrl-C does: nothing stays behind.
+
+    Yields:
+        A function that raises KeyboardInterrupt if a signal came: where a library was being imported or a callback
+        ran, the exception of the signal itself may have been swallowed.
+    """
+    unwanted = False
 
     def interrupt(number: int, frame: FrameType | None) -> None:
+        nonlocal unwanted
+        unwanted = True
         raise KeyboardInterrupt
+
+    def verify_wanted() -> None:
+        if unwanted:
+            raise KeyboardInterrupt
 
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     before = {number: signal.signal(number, interrupt) for number in numbers}
     try:
-        yield
+        yield verify_wanted
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
