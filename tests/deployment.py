@@ -20,7 +20,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
-from tests.kill.checker import Output
+from tests.chaos.checker import Output
 
 FEATURES = ("x", "y", "z")
 # A killed member is missed soon. The embedded broker lets a new group wait 3 s: a shorter session ends meanwhile.

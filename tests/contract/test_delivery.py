@@ -10,9 +10,9 @@ from confluent_kafka import Producer
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
+from tests.chaos.checker import Input, Output, check
+from tests.chaos.traffic import publish
 from tests.deployment import Deployment, Reader, output, read_all, until, until_read
-from tests.kill.checker import Input, Output, check
-from tests.kill.traffic import publish
 
 pytestmark = pytest.mark.slow
 

@@ -16,9 +16,9 @@ import pytest
 from confluent_kafka import OFFSET_INVALID
 
 from tests.brokers.fixtures import TestCluster
+from tests.chaos.checker import Input, Output, check
+from tests.chaos.traffic import publish
 from tests.deployment import Deployment, Reader, output, read_all, until_read
-from tests.kill.checker import Input, Output, check
-from tests.kill.traffic import publish
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 

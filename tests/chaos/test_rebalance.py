@@ -11,9 +11,9 @@ import pytest
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
+from tests.chaos.checker import check
+from tests.chaos.traffic import publish
 from tests.deployment import Deployment, Reader, output, read_all, until_read
-from tests.kill.checker import check
-from tests.kill.traffic import publish
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 

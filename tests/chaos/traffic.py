@@ -8,7 +8,7 @@ from random import Random
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.brokers.fixtures import TestCluster
-from tests.kill.checker import Input
+from tests.chaos.checker import Input
 
 START_MS = 1_700_000_000_000
 

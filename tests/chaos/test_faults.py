@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
+from tests.chaos.checker import Input, check
+from tests.chaos.traffic import publish
 from tests.deployment import FEATURES, Deployment, Reader, output, read_all, until, until_read
-from tests.kill.checker import Input, check
-from tests.kill.traffic import publish
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(180)]
 

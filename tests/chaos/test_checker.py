@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from tests.kill.checker import Input, Output, Violation, check
+from tests.chaos.checker import Input, Output, Violation, check
 
 STREAMS = [f"stream-{number}".encode() for number in range(7)]
 
