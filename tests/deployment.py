@@ -10,13 +10,13 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
@@ -60,6 +60,7 @@ class Deployment:
     dead_letter_topic: str
     group_id: str
     flags: tuple[str, ...] = ()
+    spawn: Callable[[Sequence[str | Path], Path], Process] = Process  # a command and its log -> the running process
     _number: Iterator[int] = field(default_factory=itertools.count)
 
     @classmethod
@@ -91,9 +92,15 @@ class Deployment:
         """Where its checkpoints are."""
         return self.directory / "checkpoints"
 
-    def start_worker(self, instance_id: str = "worker-0", *flags: str) -> Process:
-        """Start `cellstream run`; a worker started again under its name is the same worker to Kafka."""
-        command = [Path(sys.executable).with_name("cellstream"), "run"]
+    def start_worker(self, instance_id: str = "worker-0", *flags: str, launch: Sequence[str | Path] = ()) -> Process:
+        """Start `cellstream run`; a worker started again under its name is the same worker to Kafka.
+
+        Args:
+            instance_id: its name.
+            flags: added to the deployment's.
+            launch: what takes the place of the command `cellstream`, to start a worker with a failpoint or a mutation.
+        """
+        command: list[str | Path] = [*(launch or (Path(sys.executable).with_name("cellstream"),)), "run"]
         command += ["--bootstrap-servers", self.cluster.bootstrap_servers, "--group-id", self.group_id]
         command += ["--input-topic", self.input_topic, "--output-topic", self.output_topic]
         command += ["--dead-letter-topic", self.dead_letter_topic, "--instance-id", instance_id]
@@ -102,12 +109,14 @@ class Deployment:
             command += ["--kafka", f"session.timeout.ms={SESSION_TIMEOUT_MS[self.cluster.kind]}"]
             command += ["--kafka", "heartbeat.interval.ms=300"]
         log = self.directory / f"{next(self._number):02d}-{instance_id}.log"
-        return Process([*command, "--log-format", "console", *self.flags, *flags], log)
+        return self.spawn([*command, "--log-format", "console", *self.flags, *flags], log)
 
     @contextmanager
-    def worker(self, instance_id: str = "worker-0", *flags: str) -> Iterator[Process]:
+    def worker(
+        self, instance_id: str = "worker-0", *flags: str, launch: Sequence[str | Path] = ()
+    ) -> Iterator[Process]:
         """A worker that is stopped at the end, whatever happens in between."""
-        process = self.start_worker(instance_id, *flags)
+        process = self.start_worker(instance_id, *flags, launch=launch)
         try:
             yield process
         finally:
@@ -118,7 +127,14 @@ class Deployment:
         asked = [TopicPartition(self.input_topic, partition) for partition in range(partitions)]
         consumer = Consumer(self.cluster.conf | {"group.id": self.group_id})
         try:
-            return [answer.offset for answer in consumer.committed(asked, timeout=20)]
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    return [answer.offset for answer in consumer.committed(asked, timeout=20)]
+                except KafkaException as fault:  # a broker that has just started is not the coordinator yet
+                    if not fault.args[0].retriable() or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         finally:
             consumer.close()
 

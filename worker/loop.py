@@ -221,7 +221,8 @@ class Worker:
         self._starts[partition] = start
         if bounds.committed is None or start.committed != bounds.committed.offset:
             self._unpinned.add(partition)
-        self.observer.restored(state, start, self.clock() - begun)
+        seconds = self.clock() - begun
+        self.observer.restored(state, start, seconds)
         log.info(
             "restored",
             partition=partition,
@@ -230,6 +231,7 @@ class Worker:
             log_end=high,
             streams=len(state),
             source=start.why,
+            seconds=round(seconds, 3),
         )
         return state
 

@@ -47,7 +47,12 @@ CONSUMER_CONF: dict[str, Any] = {
     "fetch.queue.backoff.ms": 5,
     "queued.max.messages.kbytes": 65_536,
 }
-CLASSIC_CONF: dict[str, Any] = {"partition.assignment.strategy": "cooperative-sticky", "session.timeout.ms": 10_000}
+CLASSIC_CONF: dict[str, Any] = {
+    "partition.assignment.strategy": "cooperative-sticky",
+    "session.timeout.ms": 10_000,
+    # By its next heartbeat a member learns of a rebalance; at the client's 3 s the streams of a restarted peer wait for it.
+    "heartbeat.interval.ms": 500,
+}
 
 PASSING_ERRORS = (
     KafkaError._ALL_BROKERS_DOWN,
