@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
@@ -127,7 +127,14 @@ class Deployment:
         asked = [TopicPartition(self.input_topic, partition) for partition in range(partitions)]
         consumer = Consumer(self.cluster.conf | {"group.id": self.group_id})
         try:
-            return [answer.offset for answer in consumer.committed(asked, timeout=20)]
+            deadline = time.monotonic() + 20
+            while True:
+                try:
+                    return [answer.offset for answer in consumer.committed(asked, timeout=20)]
+                except KafkaException as fault:  # a broker that has just started is not the coordinator yet
+                    if not fault.args[0].retriable() or time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.2)
         finally:
             consumer.close()
 
