@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from tests.laws.test_checkpoint import LAYOUT, TOPIC, make_snapshot
+from tests.checkpoints.snapshots import LAYOUT, TOPIC, make_snapshot
 from worker import cli
 from worker.checkpoint import CheckpointStore
 from worker.encoding import _sequence

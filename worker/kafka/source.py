@@ -50,7 +50,7 @@ CONSUMER_CONF: dict[str, Any] = {
 CLASSIC_CONF: dict[str, Any] = {
     "partition.assignment.strategy": "cooperative-sticky",
     "session.timeout.ms": 10_000,
-    # By its next heartbeat a member learns of a rebalance; at the client's 3 s the streams of a restarted peer wait for it.
+    # A member learns of a rebalance by its next heartbeat: at 3 s, the default, the streams of a restarted peer wait.
     "heartbeat.interval.ms": 500,
 }
 

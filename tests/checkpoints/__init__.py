@@ -1,0 +1,1 @@
+"""Checkpoints: the file, the store, crashes and damage, the background writer."""
