@@ -27,6 +27,7 @@ class Process:
         log: file that receives both outputs; appended to, so that a restart continues it.
         environment: added to this process' environment.
         directory: the working directory; None is this process' own.
+        keep: open file descriptors that the command inherits.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class Process:
         log: Path,
         environment: Mapping[str, str] | None = None,
         directory: Path | None = None,
+        keep: Sequence[int] = (),
     ) -> None:
         self.log = log
         with log.open("ab") as output:
@@ -46,6 +48,7 @@ class Process:
                 env={**os.environ, **(environment or {})},
                 cwd=directory,
                 start_new_session=True,
+                pass_fds=keep,
             )
         self._guard = subprocess.Popen(
             [sys.executable, "-S", "-c", _GUARD, str(self.pid)],
