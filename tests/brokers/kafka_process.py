@@ -22,7 +22,7 @@ SETTINGS = {
     "process.roles": "broker,controller",
     "node.id": "1",
     "controller.listener.names": "CONTROLLER",
-    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT,CONTROLLER:PLAINTEXT",
     "offsets.topic.replication.factor": "1",
     "offsets.topic.num.partitions": "5",
     "transaction.state.log.replication.factor": "1",
@@ -51,19 +51,31 @@ class KafkaProcess:
     Args:
         jars: directory of Kafka's jars.
         directory: empty or a former broker's; holds the log, the settings and `kafka.log`.
-        settings: added to `SETTINGS`.
+        settings: added to `SETTINGS`; read at every start.
         heap_mb: limit of the JVM's heap.
+        proxied: port of a proxy on this machine through which clients may come, too: those that connect to
+            `behind_proxy` by way of it are sent through it for everything. None opens no such door.
+        cluster_id: of several nodes, the same for all; None makes one.
     """
 
     def __init__(
-        self, jars: Path, directory: Path, settings: Mapping[str, str] | None = None, heap_mb: int = 1024
+        self,
+        jars: Path,
+        directory: Path,
+        settings: Mapping[str, str] | None = None,
+        heap_mb: int = 1024,
+        *,
+        proxied: int | None = None,
+        cluster_id: str | None = None,
     ) -> None:
         self.directory = directory
         self._jars = jars
         self._heap_mb = heap_mb
-        self._extra = dict(settings or {})
+        self.settings = dict(settings or {})
         self._process: Process | None = None
-        self._port, self._controller_port = free_ports(2)
+        self._proxied = proxied
+        self._cluster_id = cluster_id or new_cluster_id()
+        self._port, self.controller_port, self.behind_proxy = free_ports(3)
 
     @property
     def bootstrap_servers(self) -> str:
@@ -82,15 +94,19 @@ class KafkaProcess:
         Raises:
             RuntimeError: it ended or did not answer in time; the message ends with its log.
         """
+        self.launch()
+        self._wait_until_ready(time.monotonic() + timeout_s)
+
+    def launch(self) -> None:
+        """Start it without waiting: the first of several nodes is not ready before the second."""
         self.directory.mkdir(parents=True, exist_ok=True)
         properties = self.directory / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         if not (self.directory / "logs").exists():
-            self._tool("format", "-t", _cluster_id(), "-c", str(properties))
+            self._tool("format", "-t", self._cluster_id, "-c", str(properties))
         arguments = [f"-Xmx{self._heap_mb}m", "-Xms128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         command = [*self._java(), *arguments, "kafka.Kafka", str(properties)]
         self._process = Process(command, self.directory / "kafka.log")
-        self._wait_until_ready(time.monotonic() + timeout_s)
 
     def stop(self) -> None:
         """End the broker in order; by force if it takes longer than a few seconds."""
@@ -126,13 +142,18 @@ class KafkaProcess:
         self.stop()
 
     def _properties(self) -> dict[str, str]:
+        door, sign = "", ""
+        if self._proxied is not None:
+            door = f",PROXIED://127.0.0.1:{self.behind_proxy}"
+            sign = f",PROXIED://127.0.0.1:{self._proxied}"
         return {
             **SETTINGS,
-            "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers},CONTROLLER://127.0.0.1:{self._controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}",
+            "inter.broker.listener.name": "PLAINTEXT",
+            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
+            "listeners": f"PLAINTEXT://{self.bootstrap_servers}{door},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}{sign}",
             "log.dirs": str(self.directory / "logs"),
-            **self._extra,
+            **self.settings,
         }
 
     def _java(self) -> list[str]:
@@ -158,13 +179,16 @@ class KafkaProcess:
             raise RuntimeError(f"the Kafka broker in {self.directory} did not come up:\n{tail}") from None
 
 
-def wait_for_metadata(bootstrap_servers: str, deadline: float, gone: Callable[[], bool] = lambda: False) -> None:
+def wait_for_metadata(
+    bootstrap_servers: str, deadline: float, gone: Callable[[], bool] = lambda: False, brokers: int = 1
+) -> None:
     """Return when the cluster's metadata names a broker: a listener that accepts is not enough.
 
     Args:
         bootstrap_servers: of the cluster.
         deadline: in `time.monotonic()` seconds.
         gone: says that waiting is in vain.
+        brokers: how many must be there.
 
     Raises:
         TimeoutError: the deadline has passed, or the broker is gone.
@@ -172,15 +196,16 @@ def wait_for_metadata(bootstrap_servers: str, deadline: float, gone: Callable[[]
     admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "reconnect.backoff.max.ms": 200})
     while True:
         try:
-            if admin.list_topics(timeout=1).brokers:
+            if len(admin.list_topics(timeout=1).brokers) >= brokers:
                 return
+            time.sleep(0.1)
         except KafkaException:
             pass  # not listening yet
         if gone() or time.monotonic() > deadline:
             raise TimeoutError(f"no Kafka broker answers at {bootstrap_servers}")
 
 
-def _cluster_id() -> str:
+def new_cluster_id() -> str:
     """A random UUID in Kafka's spelling: 22 characters of URL-safe base64."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
 
