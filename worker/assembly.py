@@ -67,7 +67,13 @@ def assemble(settings: Settings) -> Iterator[Worker]:
         model.initial_state,
         settings.max_streams_per_partition,
         artifact.digest,
-        Policies(settings.start_from, settings.on_lost_state, settings.on_lost_offsets, settings.on_model_change),
+        Policies(
+            settings.start_from,
+            settings.on_lost_state,
+            settings.on_lost_offsets,
+            settings.on_model_change,
+            settings.on_new_partitions,
+        ),
         settings.checkpoint_interval_s,
         settings.checkpoint_interval_records,
     )

@@ -20,7 +20,7 @@ from worker.kafka import Sink, Source
 from worker.keeper import StateKeeper
 from worker.observer import Observer
 from worker.records import Outcome, Position
-from worker.recovery import Log, Start, note
+from worker.recovery import Log, Note, Start, former_partitions
 from worker.state import PartitionState
 
 log = structlog.get_logger(__name__)
@@ -79,6 +79,7 @@ class Worker:
         self._unpinned: set[int] = set()
         self._committed: dict[int, Position] = {}
         self._bounds: dict[int, tuple[int, int]] = {}
+        self._partitions = 0
         self._uncommitted: list[Outcome] = []
         self._committed_at = float("-inf")
         self._hand_over_by = float("inf")
@@ -136,10 +137,7 @@ class Worker:
             TransientFault: nothing of it was committed.
         """
         moved = [s for s in self.states.values() if s.next_offset > s.committed or s.partition in self._unpinned]
-        positions = [
-            Position(s.partition, s.next_offset, note(self._starts[s.partition].origin, self.digest, self.topic_id))
-            for s in moved
-        ]
+        positions = [self._position(s.partition, s.next_offset) for s in moved]
         begun = self.clock()
         if positions or self._uncommitted:
             self.sink.commit(positions, self.source)  # 1
@@ -213,13 +211,15 @@ class Worker:
     def _restore(self, partition: int) -> PartitionState:
         begun = self.clock()
         if partition not in self._bounds:
-            self._committed = self.source.committed(sorted(self.waiting))
+            self._partitions = max(self.source.partition_count(), max(self.waiting) + 1)
+            self._committed = self.source.committed(range(self._partitions))
             self._bounds = self.source.log_bounds(sorted(self.waiting))
-        low, high = self._bounds[partition]
-        bounds = Log(self.source.topic, partition, self.topic_id, low, high, self._committed.get(partition))
-        state, start = self.keeper.restore(bounds)
+        committed, former = self._committed.get(partition), former_partitions(self._committed.values())
+        topic, bounds = self.source.topic, self._bounds[partition]
+        log_now = Log(topic, partition, self.topic_id, *bounds, committed, self._partitions, former)
+        state, start = self.keeper.restore(log_now)
         self._starts[partition] = start
-        if bounds.committed is None or start.committed != bounds.committed.offset:
+        if committed != self._position(partition, start.committed):
             self._unpinned.add(partition)
         seconds = self.clock() - begun
         self.observer.restored(state, start, seconds)
@@ -228,12 +228,17 @@ class Worker:
             partition=partition,
             next_offset=start.next_offset,
             committed=start.committed,
-            log_end=high,
+            log_end=bounds[1],
             streams=len(state),
             source=start.why,
             seconds=round(seconds, 3),
         )
         return state
+
+    def _position(self, partition: int, offset: int) -> Position:
+        """What to commit: an offset, and a note of what the state at it is made of."""
+        noted = Note(self._starts[partition].origin, self.digest[:12], self.topic_id, self._partitions)
+        return Position(partition, offset, str(noted))
 
     def _save(self, states: Sequence[PartitionState]) -> None:
         """Save partitions durably before they go; those that are still being replayed have their checkpoint."""

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
 from worker.records import Position
 
-NOTE = re.compile(r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*)$")
+NOTE = re.compile(r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*) partitions=(\d+)$")
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,8 @@ class Log:
         low: first offset that is still in the log.
         high: the one behind the last.
         committed: the group's committed position, or None.
+        partitions: of the topic.
+        former_partitions: that the topic had when the group last committed, by its notes; None when they do not say.
     """
 
     topic: str
@@ -34,6 +36,8 @@ class Log:
     low: int
     high: int
     committed: Position | None
+    partitions: int
+    former_partitions: int | None
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,7 @@ class Policies:
     on_lost_state: str = "refuse"
     on_lost_offsets: str = "refuse"
     on_model_change: str = "refuse"
+    on_new_partitions: str = "refuse"
 
 
 @dataclass(frozen=True)
@@ -76,9 +81,39 @@ class Start:
     why: str
 
 
-def note(origin: int | None, digest: str, topic_id: str) -> str:
-    """What is committed beside the offset."""
-    return f"cellstream origin={'unknown' if origin is None else origin} model={digest[:12]} topic={topic_id}"
+@dataclass(frozen=True)
+class Note:
+    """What is committed beside an offset, as one line of text.
+
+    Attributes:
+        origin: see `Start`.
+        model: the first 12 digits of the artifact's digest.
+        topic_id: of the input topic; "" when unknown.
+        partitions: that the input topic had.
+    """
+
+    origin: int | None
+    model: str
+    topic_id: str
+    partitions: int
+
+    def __str__(self) -> str:
+        origin = "unknown" if self.origin is None else self.origin
+        return f"cellstream origin={origin} model={self.model} topic={self.topic_id} partitions={self.partitions}"
+
+    @classmethod
+    def of(cls, position: Position | None) -> Note | None:
+        """The note of a committed position; None when somebody else committed it."""
+        match = NOTE.match(position.note) if position is not None else None
+        if match is None:
+            return None
+        return cls(None if match[1] == "unknown" else int(match[1]), match[2], match[3], int(match[4]))
+
+
+def former_partitions(committed: Iterable[Position]) -> int | None:
+    """The number of partitions that a group's commits have noted; the smallest while they change over."""
+    notes = filter(None, map(Note.of, committed))
+    return min((note.partitions for note in notes), default=None)
 
 
 def choose_start(
@@ -98,7 +133,10 @@ def choose_start(
     """
     where = f"{log.topic}[{log.partition}]"
     offsets = list(offsets)
+    _verify_partitions(where, log, policies)
     if log.committed is None:
+        if log.former_partitions is not None and log.partition >= log.former_partitions:
+            return Start(log.low, log.low, log.low, None, "new partition")
         if not offsets:
             begin = log.low if policies.start_from == "earliest" else log.high
             return Start(begin, begin, begin, None, f"new group, {policies.start_from}")
@@ -112,6 +150,18 @@ def choose_start(
     return _at(where, log, committed, [o for o in offsets if o <= committed], load, digest, policies)
 
 
+def _verify_partitions(where: str, log: Log, policies: Policies) -> None:
+    """Refuse a topic that has grown: the streams' keys lead to other partitions than before."""
+    if log.former_partitions in (None, log.partitions) or policies.on_new_partitions == "continue":
+        return
+    raise StateRefused(
+        f"{where}: the topic has {log.partitions} partitions, it had {log.former_partitions} when the group last "
+        "committed: producers send most streams to other partitions now, where they begin anew in the middle of their "
+        "sequences. If that is acceptable: on_new_partitions=continue. To keep every sequence whole: stop the "
+        "producers, create a topic with as many partitions as you need, and begin there once these streams have ended"
+    )
+
+
 def _at(
     where: str,
     log: Log,
@@ -122,7 +172,8 @@ def _at(
     policies: Policies,
 ) -> Start:
     """The exact state at a committed offset."""
-    origin, noted_model, noted_topic = _noted(log.committed)
+    noted = Note.of(log.committed)
+    origin, noted_model, noted_topic = (noted.origin, noted.model, noted.topic_id) if noted else (None, None, "")
     if noted_topic and log.topic_id and noted_topic != log.topic_id:
         raise StateRefused(
             f"{where}: the committed offset {committed} is of another topic of this name (ID {noted_topic}, now "
@@ -206,11 +257,3 @@ def _without_offsets(
         return _at(where, log, newest, [o for o in offsets if o <= newest], load, digest, policies)
     begin = log.low if policy == "earliest" else log.high
     return Start(begin, begin, begin, None, f"on_lost_offsets={policy}")
-
-
-def _noted(committed: Position | None) -> tuple[int | None, str | None, str]:
-    """Origin, model and topic ID of a committed note; an offset that somebody else committed has none."""
-    match = NOTE.match(committed.note) if committed is not None else None
-    if match is None:
-        return None, None, ""
-    return None if match[1] == "unknown" else int(match[1]), match[2], match[3]

@@ -101,6 +101,9 @@ class Settings(BaseModel):
     on_model_change: Literal["refuse", "rebuild", "fresh"] = Field(
         "refuse", description="checkpoint of another model: refuse, rebuild (replay through this one) or fresh"
     )
+    on_new_partitions: Literal["refuse", "continue"] = Field(
+        "refuse", description="partitions were added: refuse, or continue (streams that move begin anew)"
+    )
     poll_records: int = Field(20_000, ge=1, le=100_000, description="most records handled at once")
     metrics_host: str = Field("127.0.0.1", description="interface of /metrics, /live and /ready")
     metrics_port: int = Field(9108, ge=0, le=65535, description="port of /metrics, /live and /ready; 0 = any free one")

@@ -121,6 +121,9 @@ class ScriptedSource:
         self.script.effect()
         return {p: self.cluster.committed[p] for p in partitions if p in self.cluster.committed}
 
+    def partition_count(self) -> int:
+        return len(self.cluster.logs)
+
     def log_bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
         return {partition: (self.cluster.low, self.cluster.high(partition)) for partition in partitions}
 

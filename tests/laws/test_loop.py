@@ -152,7 +152,8 @@ def test_shutdown_leaves_checkpoints_of_the_reference_state_at_the_committed_off
             [],
         )
         keeper = worker_on(cluster, Script({}), url, [2]).keeper
-        bounds = Log("samples", partition, "topic-id", 0, cluster.high(partition), cluster.committed[partition])
+        committed = cluster.committed[partition]
+        bounds = Log("samples", partition, "topic-id", 0, cluster.high(partition), committed, len(cluster.logs), None)
         restored, start = keeper.restore(bounds)
         assert start.next_offset == cluster.committed[partition].offset == cluster.high(partition)
         assert described(restored) == described(state)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
 from worker.records import Position
-from worker.recovery import Log, Policies, Saved, Start, choose_start, note
+from worker.recovery import Log, Note, Policies, Saved, Start, choose_start, former_partitions
 
 DIGEST, OTHER = "a1" * 32, "b2" * 32
 
@@ -34,9 +34,10 @@ def begin(
             raise found
         return found
 
-    text = note(origin, model, "topic-1") if remark is None else remark
+    text = str(Note(origin, model[:12], "topic-1", 4)) if remark is None else remark
     position = None if committed is None else Position(3, committed, text)
-    log = Log("samples", 3, topic_id, low, high, position)
+    former = former_partitions([] if position is None else [position])
+    log = Log("samples", 3, topic_id, low, high, position, 4, former)
     return choose_start(log, sorted(checkpoints, reverse=True), load, DIGEST, Policies(**policies))
 
 
@@ -142,3 +143,32 @@ def test_vanished_offsets_are_refused_while_there_is_state_and_policies_go_on() 
     assert (start.next_offset, start.committed, start.saved) == (600, 600, saved(600))
     assert begin(None, store, on_lost_offsets="earliest", low=7).next_offset == 7
     assert begin(None, store, on_lost_offsets="latest").next_offset == 1000
+
+
+NOTED = Position(0, 700, str(Note(0, DIGEST[:12], "topic-1", 4)))
+
+
+def grown(partition: int, committed: Position | None, **policies: str) -> Start:
+    """Begin on a topic that had four partitions when the group last committed, and has eight."""
+    log = Log("samples", partition, "topic-1", 20, 1000, committed, 8, former_partitions([NOTED]))
+    return choose_start(log, [700] if committed else [], lambda _: saved(700), DIGEST, Policies(**policies))
+
+
+@pytest.mark.parametrize(("partition", "committed"), [(0, NOTED), (5, None)])
+def test_a_topic_that_has_grown_is_refused_until_the_operator_accepts_it(
+    partition: int, committed: Position | None
+) -> None:
+    with pytest.raises(StateRefused, match=r"has 8 partitions, it had 4 .* on_new_partitions=continue"):
+        grown(partition, committed)
+
+
+def test_a_new_partition_begins_at_its_first_record_wherever_a_new_group_would() -> None:
+    accepted = {"on_new_partitions": "continue", "start_from": "latest"}
+    assert grown(0, NOTED, **accepted).next_offset == 700
+    assert grown(5, None, **accepted).next_offset == 20
+
+
+@given(st.none() | st.integers(0), st.from_regex(r"\A[0-9a-f]{12}\Z"), st.from_regex(r"\A\S*\Z"), st.integers(1))
+def test_a_note_is_read_as_it_was_written(origin: int | None, model: str, topic_id: str, partitions: int) -> None:
+    written = Note(origin, model, topic_id, partitions)
+    assert Note.of(Position(0, 1, str(written))) == written

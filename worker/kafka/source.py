@@ -197,6 +197,20 @@ class Source:
             return {a.partition: Position(a.partition, a.offset, a.metadata or "") for a in found if a.offset >= 0}
         raise TransientFault(f"committed offsets of {self.topic}: no answer after {COMMITTED_TRIES} tries")
 
+    def partition_count(self) -> int:
+        """How many partitions the topic has now.
+
+        Raises:
+            TransientFault: no answer.
+        """
+        try:
+            found = self._consumer.list_topics(self.topic, timeout=REQUEST_TIMEOUT_S).topics[self.topic]
+        except KafkaException as fault:
+            raise TransientFault(f"partitions of {self.topic}: {fault.args[0].str()}") from None
+        if found.error is not None:
+            raise TransientFault(f"partitions of {self.topic}: {found.error.str()}")
+        return len(found.partitions)
+
     def log_bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
         """First offset in the log of each partition and the one behind the last.
 
