@@ -16,7 +16,7 @@ import structlog
 from worker.dead_letters import BadRecordLimit
 from worker.engine import Engine
 from worker.errors import TransientFault
-from worker.kafka import Sink, Source
+from worker.kafka import Sink, Source, Survey
 from worker.keeper import StateKeeper
 from worker.observer import Observer
 from worker.records import Outcome, Position
@@ -77,8 +77,7 @@ class Worker:
         self._starts: dict[int, Start] = {}
         self._restored: dict[int, PartitionState] = {}
         self._unpinned: set[int] = set()
-        self._committed: dict[int, Position] = {}
-        self._bounds: dict[int, tuple[int, int]] = {}
+        self._survey: Survey | None = None
         self._partitions = 0
         self._uncommitted: list[Outcome] = []
         self._committed_at = float("-inf")
@@ -210,14 +209,15 @@ class Worker:
 
     def _restore(self, partition: int) -> PartitionState:
         begun = self.clock()
-        if partition not in self._bounds:
-            self._partitions = max(self.source.partition_count(), max(self.waiting) + 1)
-            self._committed = self.source.committed(range(self._partitions))
-            self._bounds = self.source.log_bounds(sorted(self.waiting))
-        committed, former = self._committed.get(partition), former_partitions(self._committed.values())
-        topic, bounds = self.source.topic, self._bounds[partition]
-        log_now = Log(topic, partition, self.topic_id, *bounds, committed, self._partitions, former)
-        state, start = self.keeper.restore(log_now)
+        if self._survey is None or partition not in self._survey.bounds:
+            self._survey = self.source.survey(sorted(self.waiting))
+            self._partitions = self._survey.partitions
+        low, high = self._survey.bounds[partition]
+        committed = self._survey.committed.get(partition)
+        former = former_partitions(self._survey.committed.values())
+        state, start = self.keeper.restore(
+            Log(self.source.topic, partition, self.topic_id, low, high, committed, self._partitions, former)
+        )
         self._starts[partition] = start
         if committed != self._position(partition, start.committed):
             self._unpinned.add(partition)
@@ -228,7 +228,7 @@ class Worker:
             partition=partition,
             next_offset=start.next_offset,
             committed=start.committed,
-            log_end=bounds[1],
+            log_end=high,
             streams=len(state),
             source=start.why,
             seconds=round(seconds, 3),
@@ -260,8 +260,7 @@ class Worker:
     def _forget_restores(self) -> None:
         """Offsets that were asked for earlier may have moved."""
         self._restored.clear()
-        self._committed.clear()
-        self._bounds.clear()
+        self._survey = None
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.records:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from worker.errors import TransientFault
-from worker.kafka import Listener
+from worker.kafka import Listener, Survey
 from worker.records import Outcome, Position, RecordBatch
 
 
@@ -117,15 +117,10 @@ class ScriptedSource:
     def close_partitions(self) -> None:
         self._positions.clear()
 
-    def committed(self, partitions: Sequence[int]) -> dict[int, Position]:
+    def survey(self, partitions: Sequence[int]) -> Survey:
         self.script.effect()
-        return {p: self.cluster.committed[p] for p in partitions if p in self.cluster.committed}
-
-    def partition_count(self) -> int:
-        return len(self.cluster.logs)
-
-    def log_bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-        return {partition: (self.cluster.low, self.cluster.high(partition)) for partition in partitions}
+        bounds = {partition: (self.cluster.low, self.cluster.high(partition)) for partition in partitions}
+        return Survey(len(self.cluster.logs), dict(self.cluster.committed), bounds)
 
     def log_end(self, partition: int) -> int | None:
         return self.cluster.high(partition)

@@ -5,6 +5,7 @@ The client's exceptions are translated here into the reactions of `worker.errors
 
 from worker.kafka.sink import FlushingSink, Sink
 from worker.kafka.source import Listener, Source
+from worker.kafka.survey import Survey
 from worker.kafka.transaction import TransactionalSink
 
-__all__ = ["FlushingSink", "Listener", "Sink", "Source", "TransactionalSink"]
+__all__ = ["FlushingSink", "Listener", "Sink", "Source", "Survey", "TransactionalSink"]

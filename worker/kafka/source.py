@@ -7,19 +7,11 @@ raise: an exception that leaves `consume()` loses the records it had taken from 
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from confluent_kafka import (
-    Consumer,
-    IsolationLevel,
-    KafkaError,
-    KafkaException,
-    Message,
-    TopicPartition,
-)
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
+from confluent_kafka.admin import AdminClient
 
 from worker.errors import CellstreamError, FatalFault, StateRefused, TransientFault
 from worker.kafka.client import (
@@ -30,12 +22,10 @@ from worker.kafka.client import (
     fatal,
     new_client,
 )
+from worker.kafka.survey import Survey, take_survey
 from worker.records import NO_TIMESTAMP, Position, RecordBatch
 
 log = logging.getLogger("librdkafka")
-
-REQUEST_TIMEOUT_S = 10.0
-COMMITTED_TRIES = 6
 
 CONSUMER_CONF: dict[str, Any] = {
     "enable.auto.commit": False,
@@ -173,65 +163,13 @@ class Source:
         """Drop all records until the partitions are opened anew."""
         self._open.clear()
 
-    def committed(self, partitions: Sequence[int]) -> dict[int, Position]:
-        """Committed offsets with their notes; a partition that has none is left out.
-
-        Raises:
-            TransientFault: no answer, after several tries; a time-out is never "no offset" (rule 6).
-        """
-        wanted = [TopicPartition(self.topic, partition) for partition in partitions]
-        for _ in range(COMMITTED_TRIES):
-            try:
-                found = self._consumer.committed(wanted, timeout=REQUEST_TIMEOUT_S)
-            except KafkaException as fault:
-                error = fault.args[0]
-                if self._fault is not None:
-                    raise self._fault from None
-                log.warning("committed offsets: %s", error.str())
-                continue
-            failed = [answer.error for answer in found if answer.error is not None]
-            if failed:
-                log.warning("committed offsets: %s", failed[0].str())
-                time.sleep(0.2)
-                continue
-            return {a.partition: Position(a.partition, a.offset, a.metadata or "") for a in found if a.offset >= 0}
-        raise TransientFault(f"committed offsets of {self.topic}: no answer after {COMMITTED_TRIES} tries")
-
-    def partition_count(self) -> int:
-        """How many partitions the topic has now.
+    def survey(self, partitions: Sequence[int]) -> Survey:
+        """What the broker says of the topic, the group and the logs of some partitions.
 
         Raises:
             TransientFault: no answer.
         """
-        try:
-            found = self._consumer.list_topics(self.topic, timeout=REQUEST_TIMEOUT_S).topics[self.topic]
-        except KafkaException as fault:
-            raise TransientFault(f"partitions of {self.topic}: {fault.args[0].str()}") from None
-        if found.error is not None:
-            raise TransientFault(f"partitions of {self.topic}: {found.error.str()}")
-        return len(found.partitions)
-
-    def log_bounds(self, partitions: Sequence[int]) -> dict[int, tuple[int, int]]:
-        """First offset in the log of each partition and the one behind the last.
-
-        Asked by a client of its own: on the consumer's connection the question would wait behind a fetch.
-
-        Raises:
-            TransientFault: no answer.
-        """
-        earliest = self._list_offsets(partitions, OffsetSpec.earliest())
-        latest = self._list_offsets(partitions, OffsetSpec.latest())
-        return {partition: (earliest[partition], latest[partition]) for partition in partitions}
-
-    def _list_offsets(self, partitions: Sequence[int], spec: Any) -> dict[int, int]:
-        wanted = {TopicPartition(self.topic, partition): spec for partition in partitions}
-        found = self._admin.list_offsets(
-            wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT_S
-        )
-        try:
-            return {entry.partition: int(future.result().offset) for entry, future in found.items()}
-        except KafkaException as fault:
-            raise TransientFault(f"log bounds of {self.topic}: {fault.args[0].str()}") from None
+        return take_survey(self._consumer, self._admin, self.topic, partitions)
 
     def log_end(self, partition: int) -> int | None:
         """The end of the log as the last fetch told it; None before the first. Asks nobody."""
