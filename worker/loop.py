@@ -136,13 +136,14 @@ class Worker:
             TransientFault: nothing of it was committed.
         """
         moved = [s for s in self.states.values() if s.next_offset > s.committed or s.partition in self._unpinned]
-        positions = [self._position(s.partition, s.next_offset) for s in moved]
+        # Of a partition that is being replayed only the note can be new; its offset stays where it was.
+        positions = [self._position(s.partition, max(s.next_offset, s.committed)) for s in moved]
         begun = self.clock()
         if positions or self._uncommitted:
             self.sink.commit(positions, self.source)  # 1
         self._committed_at = self.clock()
         for state in moved:  # 2
-            state.committed = state.next_offset
+            state.committed = max(state.next_offset, state.committed)
             self._unpinned.discard(state.partition)
         self.observer.committed(self._uncommitted, self._committed_at - begun)
         self._uncommitted = []

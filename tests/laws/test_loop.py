@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import tempfile
 import uuid
+from dataclasses import replace
 from threading import Event
 from typing import Any
 
@@ -168,6 +169,24 @@ def test_a_state_of_another_model_is_refused_and_says_what_to_do() -> None:
     worker.startup()
     with pytest.raises(StateRefused, match="on_model_change"):
         worker.run(Stop(Cluster({0: topic[0]})))
+
+
+@pytest.mark.parametrize("effect", [9, 12, 15, 18, 21])
+def test_a_commit_that_only_renews_the_note_leaves_the_offset_while_records_are_replayed(effect: int) -> None:
+    topic = topic_of([LOG])
+    cluster, url = Cluster(topic), f"memory://{uuid.uuid4()}"
+    crashed = worker_on(cluster, Script({effect: "crash"}), url, [2])
+    crashed.keeper._interval_records = None  # no checkpoint: all of it is to be replayed
+    crashed.startup()
+    with pytest.raises(Crash):
+        crashed.run(Stop(cluster))
+    for partition, position in cluster.committed.items():
+        cluster.committed[partition] = replace(position, note=position.note.replace("partitions=1", "partitions=0"))
+    grown = worker_on(cluster, Script({}), url, [2], on_new_partitions="continue")
+    grown.startup()
+    grown.run(Stop(cluster))
+    assert cluster.outputs == undisturbed(topic)
+    assert cluster.committed[0].note.endswith("partitions=1")
 
 
 def test_too_many_bad_records_stop_the_worker_and_commit_nothing_of_them() -> None:
