@@ -31,6 +31,14 @@ STARTUP_S = 60.0
 @pytest.fixture(scope="session")
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small LSTM with random weights: wrong in every answer, and the same each time."""
+    return make_artifact(tmp_path_factory.mktemp("model") / "artifact")
+
+
+def make_artifact(directory: Path) -> Path:
+    """Write the artifact of the tests into a directory that does not exist, and return it."""
+    from worker.model.tensorflow_setup import setup_tensorflow
+
+    setup_tensorflow()
     import keras
 
     from worker.artifact import write_artifact
@@ -43,7 +51,6 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> Path:
             keras.layers.Dense(1, activation="sigmoid", bias_initializer="random_normal"),
         ]
     )
-    directory = tmp_path_factory.mktemp("model") / "artifact"
     write_artifact(model, directory, features=FEATURES, classes=("positive",))
     return directory
 
@@ -132,7 +139,7 @@ class Deployment:
                 try:
                     return [answer.offset for answer in consumer.committed(asked, timeout=20)]
                 except KafkaException as fault:  # a broker that has just started is not the coordinator yet
-                    if not fault.args[0].retriable() or time.monotonic() > deadline:
+                    if fault.args[0].code() != KafkaError.NOT_COORDINATOR or time.monotonic() > deadline:
                         raise
                     time.sleep(0.2)
         finally:

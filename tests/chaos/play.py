@@ -1,0 +1,39 @@
+"""Play scenarios outside of pytest: one broker that is not harmed, one warm process, one artifact for all of them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from tests.brokers.choice import choose, real_broker
+from tests.brokers.fixtures import TestCluster
+from tests.chaos.nursery import Nursery
+from tests.chaos.scenarios import Context, Scenario
+from tests.deployment import make_artifact
+
+
+@contextmanager
+def playing(directory: Path) -> Iterator[Callable[[Scenario, int], Counter[str]]]:
+    """Yield a function that plays a scenario from a seed and returns the faults it did, by kind.
+
+    Args:
+        directory: for everything that is left: logs, checkpoints, brokers' logs.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    print(f"kafka: {choose().words}", flush=True)
+    with ExitStack() as stack:
+        nursery = stack.enter_context(Nursery(directory))
+        servers = stack.enter_context(real_broker(directory / "kafka"))
+        artifact = make_artifact(directory / "artifact")
+        cluster = TestCluster("kafka", servers)
+
+        def play(scenario: Scenario, seed: int) -> Counter[str]:
+            place = Path(tempfile.mkdtemp(dir=directory, prefix=f"{scenario.name.replace(':', '-')}-"))
+            context = Context(cluster, artifact, place, seed, nursery)
+            scenario.play(context)
+            return context.faults
+
+        yield play

@@ -1,0 +1,247 @@
+"""One deployment under test: samples go in, workers come and go, and at the end everything is held to the laws."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+from confluent_kafka import Consumer, KafkaException, TopicPartition
+
+from tests.brokers.process import Process
+from tests.chaos import traffic
+from tests.chaos.checker import Input, Output, Violation, check
+from tests.chaos.failpoints import launch
+from tests.deployment import Deployment, Reader, output, read_all, until
+
+PATIENCE_S = 120.0
+STREAMS = 60
+PARTITIONS = 4
+
+
+class Stage:
+    """A deployment, its traffic and its workers.
+
+    Args:
+        deployment: with topics and nothing else.
+        random: decides what is left to chance.
+        faults: counts what is done, by kind.
+        inputs: what is in the input topic already.
+    """
+
+    def __init__(self, deployment: Deployment, random: Random, faults: Counter[str]) -> None:
+        self.deployment = deployment
+        self.random = random
+        self.faults = faults
+        self.inputs: list[Input] = []
+        self.workers: dict[str, Process] = {}
+        self.former: list[Process] = []
+        self.watch = Reader(deployment.cluster, deployment.output_topic)
+        self._seed = random.randrange(1 << 30)
+        self._asking = Consumer(deployment.cluster.conf | {"group.id": deployment.group_id})
+
+    def __enter__(self) -> Stage:
+        self.watch.__enter__()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for worker in self.workers.values():
+            worker.kill()
+        self.watch.__exit__(None, None, None)
+        self._asking.close()
+
+    # Traffic
+
+    def publish(self, count: int, hostile: float = 0.0) -> int:
+        """Publish samples; see `tests.chaos.traffic`. Returns how many records it were."""
+        self._seed += 1
+        published = traffic.publish(
+            self.deployment.cluster, self.deployment.input_topic, count, STREAMS, self._seed, hostile
+        )
+        self.inputs += published
+        return len(published)
+
+    @contextmanager
+    def flowing(self, records_s: int = 400, hostile: float = 0.0) -> Iterator[None]:
+        """Publish at about this rate in the background for as long as the context lasts."""
+        over = threading.Event()
+        broken: list[BaseException] = []
+
+        def flow() -> None:
+            try:
+                while not over.wait(0.25):
+                    self.publish(records_s // 4, hostile)
+            except BaseException as fault:  # noqa: BLE001  # raised where the context ends
+                broken.append(fault)
+
+        thread = threading.Thread(target=flow, name="flow", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        if broken:
+            raise broken[0]
+
+    # Workers
+
+    def start(self, name: str = "worker-0", *flags: str, launched: Sequence[str | Path] = ()) -> Process:
+        """Start a worker."""
+        assert name not in self.workers, f"{name} runs already"
+        self.workers[name] = self.deployment.start_worker(name, *flags, launch=launched)
+        return self.workers[name]
+
+    def start_with_failpoint(self, spec: str, name: str = "worker-0", *flags: str) -> Process:
+        """Start a worker that will kill itself."""
+        return self.start(name, *flags, launched=launch(spec))
+
+    def kill(self, name: str = "worker-0") -> None:
+        """`kill -9`."""
+        self.faults["kill -9"] += 1
+        worker = self._leave(name)
+        assert worker.returncode is None, f"{name} had ended with {worker.returncode}:\n{worker.tail()}"
+        worker.kill()
+
+    def stop(self, name: str = "worker-0") -> None:
+        """SIGTERM, and an end in order."""
+        self.faults["SIGTERM"] += 1
+        worker = self._leave(name)
+        code = worker.stop(timeout_s=60)
+        assert code == 0, f"{name} ended with {code} after SIGTERM:\n{worker.tail()}"
+
+    def dies(self, name: str = "worker-0", within_s: float = PATIENCE_S, kind: str = "failpoint") -> None:
+        """Wait until a worker with a failpoint has killed itself."""
+        worker = self._leave(name)
+        try:
+            code = worker.wait(within_s)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise AssertionError(f"the failpoint was never reached\n{worker.tail()}") from None
+        assert code == -9, f"ended with {code}, expected to be killed by its failpoint:\n{worker.tail()}"
+        self.faults[kind] += 1
+
+    def ends(self, code: int, *words: str, name: str = "worker-0", within_s: float = PATIENCE_S) -> None:
+        """A worker ends by itself with this exit code, and says why."""
+        worker = self._leave(name)
+        try:
+            found = worker.wait(within_s)
+        except subprocess.TimeoutExpired:
+            worker.kill()
+            raise AssertionError(f"expected to end with {code}, and goes on:\n{worker.tail()}") from None
+        said = " ".join(worker.tail(20_000).split())
+        assert found == code, f"ended with {found}, expected {code}: {said}"
+        assert all(word in said for word in words), f"expected {words}: {said}"
+
+    def _leave(self, name: str) -> Process:
+        worker = self.workers.pop(name)
+        self.former.append(worker)
+        return worker
+
+    # Waiting
+
+    @property
+    def answers(self) -> int:
+        """Events that a concurrent reader has seen."""
+        return len(self.watch)
+
+    def until(self, condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+        """Wait for a condition while all workers live."""
+        until(condition, what, *self.workers.values(), within_s=within_s)
+
+    def progress(self, more: int = 1, within_s: float = PATIENCE_S) -> None:
+        """Wait until so many more events were published; not for those that nobody has asked for."""
+        wanted = self.answers + more
+        self.until(lambda: self.answers >= wanted, f"{more} more answers", within_s)
+
+    def settle(self, within_s: float = PATIENCE_S) -> None:
+        """Wait until everything published so far is answered and committed."""
+        wanted = next_offsets(self.inputs)
+        self.until(lambda: self._committed() == wanted, f"committed offsets {wanted}", within_s)
+
+    def _committed(self) -> list[int]:
+        asked = [TopicPartition(self.deployment.input_topic, partition) for partition in range(PARTITIONS)]
+        try:
+            return [answer.offset for answer in self._asking.committed(asked, timeout=2)]
+        except KafkaException:
+            return []  # the broker is away, or has just come back: not yet
+
+    def checkpoints(self) -> list[Path]:
+        """Checkpoint files, oldest first."""
+        return sorted(self.deployment.checkpoints.rglob("*.h5"), key=lambda path: path.name)
+
+    # The end
+
+    def finish(self, *flags: str, within_s: float = PATIENCE_S, compare: bool = True) -> None:
+        """Answer what is left, stop all workers in order and hold everything to the laws.
+
+        Args:
+            flags: of the worker that is started when none runs.
+            within_s: for answering.
+            compare: with an undisturbed worker's answers to the same samples, byte by byte.
+
+        Raises:
+            AssertionError: a law is broken, or a worker did not end in order.
+        """
+        if not self.workers:
+            self.start("worker-0", *flags)
+        self.settle(within_s)
+        for name in list(self.workers):
+            worker = self._leave(name)
+            assert (code := worker.stop(timeout_s=60)) == 0, f"{name} ended with {code}:\n{worker.tail()}"
+        violations = self.violations(self.undisturbed() if compare else None)
+        assert not violations, f"{len(violations)} violations, first: {violations[:5]}"
+
+    def violations(self, reference: list[Output] | None = None) -> list[Violation]:
+        """Hold what the topics and the store have now to the laws; no worker may run."""
+        self.inputs.sort(key=lambda record: (record.partition, record.offset))
+        outputs = [output(m) for m in read_all(self.deployment.cluster, self.deployment.output_topic)]
+        letters = read_all(self.deployment.cluster, self.deployment.dead_letter_topic)
+        refused = []
+        for letter in letters:
+            h = dict(letter.headers())
+            refused.append((int(h["__streams.errors.partition"]), int(h["__streams.errors.offset"])))
+        assert len(refused) == len(set(refused)) and set(refused) == {
+            (r.partition, r.offset) for r in self.inputs if r.refused
+        }
+        return check(self.inputs, outputs, reference, refused)
+
+    def undisturbed(self) -> list[Output]:
+        """What a worker answers to the same samples when nobody disturbs it."""
+        directory = self.deployment.directory / "undisturbed"
+        directory.mkdir()
+        quiet = Deployment.create(
+            self.deployment.cluster, self.deployment.artifact, directory, input_topic=self.deployment.input_topic
+        )
+        quiet.spawn = self.deployment.spawn
+        wanted = next_offsets(self.inputs)
+        with quiet.worker("undisturbed") as worker:
+            until(lambda: quiet.committed() == wanted, f"committed offsets {wanted}", worker, within_s=PATIENCE_S)
+            assert worker.stop() == 0, worker.tail()
+        return [output(message) for message in read_all(quiet.cluster, quiet.output_topic)]
+
+
+def next_offsets(inputs: Sequence[Input]) -> list[int]:
+    """What is committed when all records are answered: a worker commits where it begins, too, so there is no gap."""
+    ends = dict.fromkeys(range(PARTITIONS), 0)
+    for record in inputs:
+        ends[record.partition] = max(ends[record.partition], record.offset + 1)
+    return list(ends.values())
+
+
+_RESTORED = re.compile(r"restored .*?committed=(\d+) .*?next_offset=(\d+) partition=(\d+)")
+
+
+def replays(workers: Sequence[Process]) -> list[tuple[int, int, int]]:
+    """Partition, begin and end of each replay, by the workers' logs; those of no record are left out."""
+    found = []
+    for worker in workers:
+        for committed, begin, partition in _RESTORED.findall(worker.log.read_text(errors="replace")):
+            if int(begin) < int(committed):
+                found.append((int(partition), int(begin), int(committed)))
+    return found
