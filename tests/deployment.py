@@ -6,9 +6,7 @@ Everything goes through what a user has, the command line and the topics; nothin
 from __future__ import annotations
 
 import itertools
-import json
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,16 +14,29 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import KafkaError, Message, Producer
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
-from tests.chaos.checker import Output
+from tests.chaos.checker.reading import Reader, committed_offsets, output, read_all
 
 FEATURES = ("x", "y", "z")
 # A killed member is missed soon. The embedded broker lets a new group wait 3 s: a shorter session ends meanwhile.
 SESSION_TIMEOUT_MS = {"kafka": "2000", "embedded": "4500"}
 STARTUP_S = 60.0
+
+__all__ = [
+    "FEATURES",
+    "Deployment",
+    "Reader",
+    "artifact",
+    "make_artifact",
+    "output",
+    "read_all",
+    "send",
+    "until",
+    "until_read",
+]
 
 
 @pytest.fixture(scope="session")
@@ -131,121 +142,12 @@ class Deployment:
 
     def committed(self, partitions: int = 4) -> list[int]:
         """The group's committed offset of each input partition; -1001 where there is none."""
-        asked = [TopicPartition(self.input_topic, partition) for partition in range(partitions)]
-        consumer = Consumer(self.cluster.conf | {"group.id": self.group_id})
-        try:
-            deadline = time.monotonic() + 20
-            while True:
-                try:
-                    return [answer.offset for answer in consumer.committed(asked, timeout=20)]
-                except KafkaException as fault:  # a broker that has just started is not the coordinator yet
-                    if fault.args[0].code() != KafkaError.NOT_COORDINATOR or time.monotonic() > deadline:
-                        raise
-                    time.sleep(0.2)
-        finally:
-            consumer.close()
-
-
-class Reader:
-    """Reads a topic from its beginning in the background, committed records only, for as long as it is open."""
-
-    def __init__(self, cluster: TestCluster, topic: str, partitions: int = 4) -> None:
-        self.messages: list[Message] = []
-        self._sources: set[tuple[int, int]] = set()
-        self._parsed = 0
-        self._consumer = Consumer(
-            cluster.conf
-            | {
-                "group.id": cluster.unique("reader"),
-                "isolation.level": "read_committed",
-                "auto.offset.reset": "error",
-                "enable.auto.commit": "false",
-                "fetch.wait.max.ms": "20",
-            }
-        )
-        self._consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
-        self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._read, daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> Reader:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._closing.set()
-        self._thread.join()
-        self._consumer.close()
-
-    def __len__(self) -> int:
-        return len(self.messages)
-
-    def sources(self) -> set[tuple[int, int]]:
-        """Partitions and offsets of the input records that were answered so far."""
-        for message in itertools.islice(self.messages, self._parsed, None):
-            partition, offset = json.loads(message.value())["source"]
-            self._sources.add((partition, offset))
-            self._parsed += 1
-        return self._sources
-
-    def outputs(self) -> list[Output]:
-        """What was read so far."""
-        return [output(message) for message in self.messages]
-
-    def _read(self) -> None:
-        while not self._closing.is_set():
-            for message in self._consumer.consume(1000, 0.02):
-                error = message.error()
-                # Until the broker is there, or there again, the client's own retries are all there is to do.
-                if error is None:
-                    self.messages.append(message)
-                elif not error.retriable() and error.code() not in (
-                    KafkaError._ALL_BROKERS_DOWN,
-                    KafkaError._TRANSPORT,
-                ):
-                    raise AssertionError(f"reading failed: {error.str()}")
+        return committed_offsets(self.cluster, self.group_id, self.input_topic, partitions)
 
 
 def until_read(reader: Reader, count: int, *workers: Process, within_s: float = STARTUP_S) -> None:
     """Wait until a reader has that many records; see `until`."""
     until(lambda: len(reader) >= count, f"{count} records", *workers, within_s=within_s)
-
-
-def read_all(cluster: TestCluster, topic: str, partitions: int = 4) -> list[Message]:
-    """All committed records of a topic at rest.
-
-    Raises:
-        AssertionError: a transaction is still open, so that records after it cannot be read.
-    """
-    consumer = Consumer(
-        cluster.conf
-        | {
-            "group.id": cluster.unique("reader"),
-            "isolation.level": "read_committed",
-            "enable.partition.eof": "true",
-            "enable.auto.commit": "false",
-        }
-    )
-    consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
-    messages: list[Message] = []
-    ended: dict[int, int] = {}
-    deadline = time.monotonic() + 60
-    while len(ended) < partitions:
-        assert time.monotonic() < deadline, f"{topic}: partitions {sorted(ended)} of {partitions} read within a minute"
-        for message in consumer.consume(10_000, 0.2):
-            if message.error() is None:
-                messages.append(message)
-            elif message.error().code() == KafkaError._PARTITION_EOF:
-                ended[message.partition()] = message.offset()
-    for partition, offset in ended.items():
-        _, end = consumer.get_watermark_offsets(TopicPartition(topic, partition), timeout=20)
-        assert offset == end, f"{topic}-{partition}: readable up to {offset} of {end}: a transaction is open"
-    consumer.close()
-    return messages
-
-
-def output(message: Message) -> Output:
-    """A client's message as the checker's value."""
-    return Output(message.partition(), message.offset(), message.key(), message.value())
 
 
 def send(producer: Producer, topic: str, **record: object) -> Callable[[], tuple[int, int]]:
