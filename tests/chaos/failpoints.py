@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -188,9 +189,9 @@ def arm(spec: str) -> None:
     """Put a failpoint in, for the rest of this process' life.
 
     Args:
-        spec: its name, with `:PASS` when it shall not be the first time.
+        spec: its name, with `:PASS` when it shall not be the first time; `:PASS:SECONDS` hangs instead of dying.
     """
-    name, _, number = spec.partition(":")
+    name, number, seconds = (*spec.split(":"), "", "")[:3]
     left = int(number or 1)
     lock = threading.Lock()
 
@@ -198,8 +199,13 @@ def arm(spec: str) -> None:
         nonlocal left
         with lock:
             left -= 1
-            if left == 0:
-                os.kill(os.getpid(), signal.SIGKILL)
+            if left:
+                return
+        if seconds:
+            print(f"hanging at {name} for {seconds} s", file=sys.stderr, flush=True)
+            time.sleep(float(seconds))
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
 
     POINTS[name].arm(here)
 
@@ -213,7 +219,7 @@ def main() -> None:
     """`cellstream`, with a failpoint."""
     if len(sys.argv) < 2 or sys.argv[1].partition(":")[0] not in POINTS:
         width = max(map(len, POINTS))
-        print("usage: python -m tests.chaos.failpoints POINT[:PASS] run ...\n", file=sys.stderr)
+        print("usage: python -m tests.chaos.failpoints POINT[:PASS[:SECONDS]] run ...\n", file=sys.stderr)
         print("\n".join(f"  {name:<{width}}  {point.words}" for name, point in POINTS.items()), file=sys.stderr)
         sys.exit(2)
     arm(sys.argv[1])

@@ -3,8 +3,21 @@
 `SCENARIOS` has them all: every row of the fault table, and every fault that the issue of the chaos suite names.
 """
 
-from tests.chaos.scenarios import crashes
+from tests.chaos.scenarios import crashes, network, operators, outages, rebalances, store, streams, zombies
 from tests.chaos.scenarios.context import Context
 from tests.chaos.scenarios.registry import SCENARIOS, Scenario, Skipped
 
-__all__ = ["SCENARIOS", "Context", "Scenario", "Skipped", "crashes"]
+__all__ = [
+    "SCENARIOS",
+    "Context",
+    "Scenario",
+    "Skipped",
+    "crashes",
+    "network",
+    "operators",
+    "outages",
+    "rebalances",
+    "store",
+    "streams",
+    "zombies",
+]

@@ -80,17 +80,20 @@ class Context:
             yield TestCluster("kafka", broker.bootstrap_servers), proxy
 
     @contextmanager
+    def stage_behind_proxy(self, *flags: str) -> Iterator[tuple[Stage, Proxy]]:
+        """A deployment whose workers reach a broker of its own through a proxy; all other clients go straight."""
+        with self.broker_behind_proxy() as (cluster, proxy):
+            through_proxy = ("--bootstrap-servers", f"127.0.0.1:{proxy.port}")
+            with self.stage(*flags, *through_proxy, cluster=cluster) as stage:
+                yield stage, proxy
+
+    @contextmanager
     def three_brokers(self) -> Iterator[KafkaNodes]:
         """Three brokers, two of which must hold what is confirmed."""
         _need_local_broker()
         directory = Path(tempfile.mkdtemp(dir=self.directory, prefix="brokers-"))
         with KafkaNodes(fetch_jars(), directory) as nodes:
             yield nodes
-
-
-def through(proxy: Proxy) -> tuple[str, ...]:
-    """Flags of a worker that reaches its broker by way of a proxy; the tests' own clients go straight."""
-    return ("--bootstrap-servers", f"127.0.0.1:{proxy.port}")
 
 
 def _need_local_broker() -> None:

@@ -1,0 +1,142 @@
+"""Replies that are lost or late, and connections that are cut, above all around a commit."""
+
+from __future__ import annotations
+
+import time
+
+from tests.chaos.proxy import Action, Api, Proxy
+from tests.chaos.scenarios.context import Context
+from tests.chaos.scenarios.crashes import QUICK
+from tests.chaos.scenarios.registry import add, scenario
+from tests.chaos.scenarios.stage import Stage
+
+# A lost reply is missed after this long; a session outlives it.
+IMPATIENT = ("--kafka", "socket.timeout.ms=2500", "--kafka", "session.timeout.ms=6000")
+CONSUMER_PROTOCOL = ("--kafka", "group.protocol=consumer", "--kafka", "socket.timeout.ms=2500")
+ACTIONS: dict[Action, str] = {
+    "drop": "reaches the broker, and its reply is lost",
+    "delay": "is answered 3 s late",
+    "cut-before": "is lost with its connection before the broker has it",
+    "cut-after": "reaches the broker, and the connection is cut instead of a reply",
+}
+TRANSACTION = (Api.AddPartitionsToTxn, Api.AddOffsetsToTxn, Api.TxnOffsetCommit, Api.EndTxn, Api.Produce)
+BY_THE_WAY = (Api.Fetch, Api.Heartbeat)
+AT_THE_START = (Api.InitProducerId, Api.FindCoordinator, Api.JoinGroup, Api.SyncGroup)
+DELAY_S = 3.0
+
+
+def hit(stage: Stage, proxy: Proxy, action: Action, api: Api, times: int = 1) -> None:
+    """Let a fault happen to the next requests of a kind, and wait until it has."""
+    rule = proxy.add(action, api, times=times, seconds=DELAY_S)
+    stage.until(lambda: rule.fired >= times, f"{times} {api.name} requests", 90)
+    stage.faults[f"{action} {api.name}"] += times
+
+
+def _during_work(action: Action, api: Api) -> None:
+    def play(context: Context) -> None:
+        flags = CONSUMER_PROTOCOL if api is Api.ConsumerGroupHeartbeat else IMPATIENT
+        with context.stage_behind_proxy(*QUICK, *flags) as (stage, proxy):
+            with stage.flowing():
+                stage.start()
+                for _ in range(3):
+                    stage.progress(context.random.randint(50, 400))
+                    hit(stage, proxy, action, api)
+                stage.progress(100)
+            stage.finish()
+
+    words = (
+        f"Three times, a worker's {api.name} {ACTIONS[action]}.\n\nExpected: the worker asks again or aborts. Nothing "
+        "is lost or doubled."
+    )
+    add(f"proxy:{action}:{api.name}", play, words, long=True)
+
+
+for _action in ACTIONS:
+    for _api in (*TRANSACTION, *BY_THE_WAY, Api.ConsumerGroupHeartbeat):
+        _during_work(_action, _api)
+
+
+def _at_the_start(action: Action, api: Api) -> None:
+    def play(context: Context) -> None:
+        with context.stage_behind_proxy(*QUICK, *IMPATIENT) as (stage, proxy):
+            with stage.flowing():
+                stage.start()
+                stage.progress(context.random.randint(50, 400))
+                stage.kill()
+                rule = proxy.add(action, api, times=2, seconds=DELAY_S)
+                stage.start()
+                stage.until(lambda: rule.fired >= 2, f"two {api.name} requests", 90)
+                stage.faults[f"{action} {api.name}"] += 2
+                stage.progress(100)
+            stage.finish()
+
+    words = (
+        f"A worker was killed; when it starts again, its first two {api.name} are hit: each {ACTIONS[action]}."
+        "\n\nExpected: the worker asks again. Nothing is lost or doubled."
+    )
+    add(f"proxy:{action}:{api.name}", play, words, long=True)
+
+
+for _action in ACTIONS:
+    for _api in AT_THE_START:
+        _at_the_start(_action, _api)
+
+
+@scenario("network", long=True)
+def network(context: Context) -> None:
+    """Two workers behind a proxy that does all of it, in random order.
+
+    Replies of every kind of request are lost, late, or cut off; all connections are cut at once; for some seconds
+    nothing passes. Expected: the outputs are, byte for byte, what an undisturbed worker answers.
+    """
+    kinds: list[tuple[Action, Api]] = [(action, api) for action in ACTIONS for api in (*TRANSACTION, *BY_THE_WAY)]
+    context.random.shuffle(kinds)
+    with context.stage_behind_proxy(*QUICK, *IMPATIENT) as (stage, proxy):
+        with stage.flowing(200):
+            stage.start("worker-0")
+            stage.start("worker-1")
+            stage.progress(100)
+            for number, (action, api) in enumerate(kinds):
+                hit(stage, proxy, action, api)
+                stage.progress(context.random.randint(1, 100))
+                if number % 7 == 3:
+                    proxy.cut()
+                    stage.faults["all connections cut"] += 1
+                if number % 14 == 5:
+                    proxy.black_hole(context.random.uniform(1, 8))
+                    stage.faults["black hole"] += 1
+                _revive(stage)
+            proxy.clear()
+        time.sleep(1)
+        _revive(stage)
+        stage.finish()
+
+
+@scenario("black-hole", long=True)
+def black_hole(context: Context) -> None:
+    """Nothing passes between two workers and their broker for 3 s, and for 13 s; connections stay open.
+
+    That is longer than sessions and transactions last. Expected: the workers wait, and go on; one that ends says so
+    with 1. Nothing is lost or doubled.
+    """
+    with context.stage_behind_proxy(*QUICK, *IMPATIENT) as (stage, proxy):
+        with stage.flowing(200):
+            stage.start("worker-0")
+            stage.start("worker-1")
+            for seconds in (3, 13):
+                stage.progress(context.random.randint(50, 400))
+                proxy.black_hole(seconds)
+                stage.faults["black hole"] += 1
+                time.sleep(seconds)
+                time.sleep(2)
+                _revive(stage)
+        stage.finish()
+
+
+def _revive(stage: Stage) -> None:
+    """A supervisor starts a worker again that has ended with 1."""
+    for name, worker in list(stage.workers.items()):
+        if worker.returncode is not None:
+            stage.ends(1, name=name)
+            stage.start(name)
+            stage.faults["worker gave up"] += 1

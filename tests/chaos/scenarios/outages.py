@@ -1,0 +1,76 @@
+"""A broker dies, freezes, or loses its leaders, one after the other."""
+
+from __future__ import annotations
+
+import time
+
+from tests.brokers.fixtures import TestCluster
+from tests.chaos.scenarios.context import Context
+from tests.chaos.scenarios.crashes import QUICK
+from tests.chaos.scenarios.registry import scenario
+
+
+@scenario("broker-killed", long=True)
+def broker_killed(context: Context) -> None:
+    """`kill -9` of the only broker, which comes back on its log after some seconds; three times. Two workers.
+
+    Expected: the workers wait, and go on. Nothing is lost or doubled.
+    """
+    with context.broker() as broker:
+        cluster = TestCluster("kafka", broker.bootstrap_servers)
+        with context.stage(*QUICK, cluster=cluster) as stage:
+            with stage.flowing():
+                stage.start("worker-0")
+                stage.start("worker-1")
+                for _ in range(3):
+                    stage.progress(context.random.randint(100, 800))
+                    broker.kill()
+                    context.faults["broker kill -9"] += 1
+                    time.sleep(context.random.uniform(0, 6))
+                    broker.restart()
+            stage.finish()
+
+
+@scenario("broker-frozen", long=True)
+def broker_frozen(context: Context) -> None:
+    """The only broker is frozen for 2 s, and for 15 s: longer than sessions and transactions last. Two workers.
+
+    Expected: the workers wait, and go on; one that ends says so with 1. Nothing is lost or doubled.
+    """
+    with context.broker() as broker:
+        cluster = TestCluster("kafka", broker.bootstrap_servers)
+        with context.stage(*QUICK, cluster=cluster) as stage:
+            with stage.flowing():
+                stage.start("worker-0")
+                stage.start("worker-1")
+                for seconds in (2, 15):
+                    stage.progress(context.random.randint(100, 800))
+                    broker.freeze()
+                    context.faults["broker SIGSTOP"] += 1
+                    time.sleep(seconds)
+                    broker.thaw()
+            stage.finish()
+
+
+@scenario("leaders-lost", long=True)
+def leaders_lost(context: Context) -> None:
+    """Of three brokers one after the other is killed (-9) and comes back; min.insync.replicas=2. Two workers.
+
+    So every partition, the group and the transactions lose their leader. Expected: the workers follow
+    the leaders. Nothing is lost or doubled.
+    """
+    with context.three_brokers() as brokers:
+        cluster = TestCluster("kafka", brokers.bootstrap_servers)
+        with context.stage(*QUICK, cluster=cluster) as stage:
+            with stage.flowing(200):
+                stage.start("worker-0")
+                stage.start("worker-1")
+                for node in brokers.nodes:
+                    stage.progress(context.random.randint(100, 500))
+                    node.kill()
+                    context.faults["leader kill -9"] += 1
+                    time.sleep(context.random.uniform(3, 6))
+                    node.restart()
+                    brokers.wait_for_all()
+                    time.sleep(6)  # until its replicas are in sync again: two dead of three lose by definition
+            stage.finish()
