@@ -22,6 +22,13 @@ from worker.state import PartitionState
 
 log = structlog.get_logger(__name__)
 
+# What a hand-over weighs: a replay's records per second, a delay that nobody notices, and the size of a checkpoint
+# that tells how fast the store is.
+REPLAYED_PER_S = 200_000
+UNNOTICED_S = 0.25
+TELLING_BYTES = 1_000_000
+WRITTEN_PER_S = 100e6
+
 COLUMNS = ("states", "timesteps", "starts", "start_samples", "times", "offsets")
 
 
@@ -69,6 +76,7 @@ class StateKeeper:
         self._due_at: dict[int, float] = {}
         self._saved_at: dict[int, int] = {}
         self._topic_id = ""
+        self._written_per_s = WRITTEN_PER_S
 
     def restore(self, bounds: Log) -> tuple[PartitionState, Start]:
         """The state to begin with; the records from its `next_offset` on bring it to the committed offset.
@@ -113,6 +121,14 @@ class StateKeeper:
             return True
         return self._clock() >= self._due_at.get(state.partition, 0.0)
 
+    def is_worth_saving(self, state: PartitionState) -> bool:
+        """Whether saving a partition that goes takes less time than it spares its next owner, or hardly any."""
+        saved_at = self._saved_at.get(state.partition)
+        if saved_at is None:
+            return True
+        replay_s = (state.committed - saved_at) / REPLAYED_PER_S
+        return state.size_bytes / self._written_per_s <= replay_s + UNNOTICED_S
+
     def save(self, topic: str, state: PartitionState) -> None:
         """Copy a partition's committed state and hand it to the writer; nothing when it is saved already."""
         assert state.next_offset == state.committed, "a checkpoint is taken of committed state only"
@@ -148,6 +164,8 @@ class StateKeeper:
         for result in finished:
             if isinstance(result, WriteFailed):
                 self._saved_at.pop(result.partition, None)
+            elif result.ref.size_bytes >= TELLING_BYTES:
+                self._written_per_s = result.ref.size_bytes / result.seconds
         return finished
 
     def wait(self, deadline_s: float) -> bool:

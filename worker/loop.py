@@ -27,7 +27,10 @@ log = structlog.get_logger(__name__)
 
 IDLE_POLL_S = 0.2
 RESTORING_POLL_S = 0.005
-HAND_OVER_S = 6.0  # of the ten seconds that an orchestrator waits after SIGTERM
+# Of the ten seconds that an orchestrator waits after SIGTERM:
+SAVE_AHEAD_S = 4.0
+SAVED_AT_ONCE_S = 0.1
+HAND_OVER_S = 4.0
 
 
 class Worker:
@@ -92,27 +95,33 @@ class Worker:
     def run(self, stop: Event) -> None:
         """Answer records until `stop` is set."""
         while not stop.is_set():
-            batches = self.source.poll(self.poll_records, self._poll_timeout_s())
-            try:
-                outcome = self.engine.process([(batch, self.states[batch.partition]) for batch in batches])
-                self.limit.observe(outcome.records - outcome.replayed, len(outcome.dead_letters))
-                self.sink.produce(outcome)
-                self._note(outcome)
-                if self._commit_due():
-                    self.commit()
-            except TransientFault as fault:
-                self.recover(fault)
-            self.save_due()
-            self.restore_next()
-            self.observer.turn(self)
+            self.turn()
 
-    def shutdown(self) -> None:
-        """Finish what was begun and hand over: commit, save every partition, leave the group."""
-        self._hand_over_by = self.clock() + HAND_OVER_S
+    def turn(self) -> None:
+        """Answer one poll's records; commit, save and restore what is due."""
+        batches = self.source.poll(self.poll_records, self._poll_timeout_s())
         try:
-            self.commit()
+            outcome = self.engine.process([(batch, self.states[batch.partition]) for batch in batches])
+            self.limit.observe(outcome.records - outcome.replayed, len(outcome.dead_letters))
+            self.sink.produce(outcome)
+            self._note(outcome)
+            if self._commit_due():
+                self.commit()
         except TransientFault as fault:
             self.recover(fault)
+        self.save_due()
+        self.restore_next()
+        self.observer.turn(self)
+
+    def shutdown(self) -> None:
+        """Hand over.
+
+        1. Save every partition while records are still answered: the streams are not silent meanwhile.
+        2. Commit, save once more what is quickly saved, leave the group.
+        """
+        self._save_ahead()  # 1
+        self._hand_over_by = self.clock() + HAND_OVER_S
+        self._commit_or_recover()  # 2
         self._save(list(self.states.values()))
         self.source.close()
         self.keeper.close(max(0.1, self._hand_over_by - self.clock()))
@@ -194,10 +203,7 @@ class Worker:
         """Commit and save what goes, so that its next owner has nothing to replay."""
         log.info("revoked", partitions=sorted(partitions))
         if not self._failed:
-            try:
-                self.commit()
-            except TransientFault as fault:
-                self.recover(fault)
+            self._commit_or_recover()
             self._save([self.states[p] for p in partitions if p in self.states])
         self._release(partitions, lost=False)
 
@@ -241,13 +247,35 @@ class Worker:
         noted = Note(self._starts[partition].origin, self.digest[:12], self.topic_id, self._partitions)
         return Position(partition, offset, str(noted))
 
+    def _commit_or_recover(self) -> None:
+        try:
+            self.commit()
+        except TransientFault as fault:
+            self.recover(fault)
+
+    def _save_ahead(self) -> None:
+        """Save what is committed, and go on for as long as that takes; what comes meanwhile is quickly replayed."""
+        self._commit_or_recover()
+        self._submit(list(self.states.values()))
+        ahead_by = self.clock() + SAVE_AHEAD_S
+        saved = self.keeper.wait(SAVED_AT_ONCE_S)
+        while not saved and self.clock() < ahead_by:
+            self.turn()
+            saved = self.keeper.wait(0.0)
+
     def _save(self, states: Sequence[PartitionState]) -> None:
-        """Save partitions durably before they go; those that are still being replayed have their checkpoint."""
-        for state in states:
-            if state.next_offset == state.committed:
-                self.keeper.save(self.source.topic, state)
+        """Save partitions durably before they go, where that takes less time than it spares their next owner."""
+        if not self._submit([state for state in states if self.keeper.is_worth_saving(state)]):
+            return
         if not self.keeper.wait(max(0.0, min(HAND_OVER_S, self._hand_over_by - self.clock()))):
             log.warning("checkpoints_late", seconds=HAND_OVER_S, partitions=sorted(s.partition for s in states))
+
+    def _submit(self, states: Sequence[PartitionState]) -> bool:
+        """Give partitions to the writer; those that are still being replayed have their checkpoint."""
+        settled = [state for state in states if state.next_offset == state.committed]
+        for state in settled:
+            self.keeper.save(self.source.topic, state)
+        return bool(settled)
 
     def _release(self, partitions: Sequence[int], lost: bool) -> None:
         self.observer.released(partitions, lost)
