@@ -121,7 +121,7 @@ def committed_offsets(cluster: TestCluster, group_id: str, topic: str, partition
             try:
                 return [answer.offset for answer in consumer.committed(asked, timeout=20)]
             except KafkaException as fault:  # a broker that has just started is not the coordinator yet
-                if not fault.args[0].retriable() or time.monotonic() > deadline:
+                if fault.args[0].code() != KafkaError.NOT_COORDINATOR or time.monotonic() > deadline:
                     raise
                 time.sleep(0.2)
     finally:
