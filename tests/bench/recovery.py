@@ -78,7 +78,7 @@ class Lost:
 
     Attributes:
         silence_s: between two committed answers.
-        detection_s: from the signal until a new owner has the partition.
+        detection_s: from the last answer until a new owner has the partition.
         load_s: from there until its state is in memory.
         answer_s: from there until its first committed answer: replay, step, transaction.
     """
@@ -242,13 +242,13 @@ def owned(workers: Sequence[Process]) -> list[set[int]]:
 
 def _lost(times: list[float], workers: Sequence[Process], partition: int, begun: float) -> Lost:
     gaps = [(after - before, before, after) for before, after in itertools.pairwise(times) if after > begun]
-    silence, _, back = max(gaps)
-    logs = [event for worker in workers for event in events(worker)]
-    assigned = [e["at"] for e in logs if e["event"] == "assigned" and partition in e["partitions"] and e["at"] > begun]
-    restored = [e["at"] for e in logs if e["event"] == "restored" and e["partition"] == partition and e["at"] > begun]
-    if not assigned or not restored:  # it had gone to the successor before
+    silence, last, back = max(gaps)
+    logs = [event for worker in workers for event in events(worker) if last < event["at"] < back]
+    assigned = [event["at"] for event in logs if event["event"] == "assigned" and partition in event["partitions"]]
+    restored = [event["at"] for event in logs if event["event"] == "restored" and partition == event["partition"]]
+    if not assigned or not restored:  # silent for another reason than a change of owners
         return Lost(silence, 0.0, 0.0, 0.0)
-    return Lost(silence, assigned[0] - begun, restored[0] - assigned[0], back - restored[0])
+    return Lost(silence, assigned[-1] - last, restored[-1] - assigned[-1], back - restored[-1])
 
 
 def small_artifact(directory: Path) -> Path:
