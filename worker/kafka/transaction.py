@@ -66,11 +66,14 @@ class TransactionalSink(Sink):
         self._begun = False
 
     def abort(self) -> None:
-        """Abort the open transaction; a producer that cannot is replaced."""
+        """Abort the open transaction; a producer that cannot is replaced.
+
+        The client drops what it has queued by itself. What is on its way must arrive: a purge would leave a gap in the
+        sequence numbers, and one in three of the next transactions would wait for its time-out, or fail.
+        """
         if not self._begun:
             return
         self._begun = False
-        self._producer.purge()
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
