@@ -252,7 +252,7 @@ REFUSED: dict[str, tuple[Callable[[], Any], dict[str, Any], str]] = {
     "several sigmoids": (
         lambda: make_model(L.GRU(4), L.Dense(3, activation="sigmoid")),
         {},
-        "one model with a sigmoid of width 1",
+        "a sigmoid of width 1, for each label",
     ),
     "softmax of one": (
         lambda: make_model(L.GRU(4), L.Dense(1, activation="softmax")),

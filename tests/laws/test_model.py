@@ -18,6 +18,7 @@ setup_tensorflow()
 
 import keras  # noqa: E402  (after its variables are set)
 
+from tests.laws.streamed import functional, sequential, with_random_weights  # noqa: E402
 from worker.model import step_model as model_module  # noqa: E402
 from worker.model.graph import StepGraph  # noqa: E402
 from worker.model.keras_file import model_bytes, open_model  # noqa: E402
@@ -28,28 +29,6 @@ from worker.model.step_model import WIDTHS, StepModel  # noqa: E402
 L = keras.layers
 FEATURES = 3
 TOLERANCE = 1e-6  # of random weights, whatever a certificate would forgive
-
-
-def with_random_weights(model: Any, seed: int = 0) -> Any:
-    """Every weight random, biases and slopes too, so that a swap shows; small enough to be stable."""
-    rng = np.random.default_rng(seed)
-    for variable in model.weights:
-        fan_in = variable.shape[0] if len(variable.shape) > 1 else 4
-        value = rng.standard_normal(variable.shape) / np.sqrt(fan_in)
-        variable.assign(np.abs(value) + 0.5 if "variance" in variable.path else value)
-    for layer in model.layers:
-        if isinstance(layer, L.Normalization):
-            layer.finalize_state()
-    return model
-
-
-def sequential(*layers: Any, features: int = FEATURES, time: int | None = None) -> Any:
-    return with_random_weights(keras.Sequential([keras.Input((time, features)), *layers]))
-
-
-def functional(build: Callable[[Any], Any]) -> Any:
-    inputs = keras.Input((None, FEATURES))
-    return with_random_weights(keras.Model(inputs, build(inputs)))
 
 
 def shared(inputs: Any) -> Any:
@@ -326,101 +305,6 @@ def test_compiling_ends_when_asked() -> None:
     stepped.stop_compiling()
     assert not [thread for thread in threading.enumerate() if thread.name == "compile-buckets"]
     assert stepped.buckets[0] == (1, 64)
-
-
-@keras.saving.register_keras_serializable("tests")
-class Custom(L.Layer):
-    def call(self, inputs: Any) -> Any:
-        return inputs
-
-
-class OwnDense(L.Dense):
-    """A subclass may do anything in `call`."""
-
-
-def halved(inputs: Any) -> Any:
-    return keras.ops.mean(inputs, axis=1, keepdims=True)
-
-
-def two_inputs() -> Any:
-    one, other = keras.Input((None, 2)), keras.Input((None, 2))
-    return keras.Model([one, other], L.Dense(1)(L.Concatenate()([one, other])))
-
-
-def own_mask() -> Any:
-    inputs = keras.Input((None, FEATURES))
-    mask = keras.ops.any(keras.ops.not_equal(inputs, 5.0), axis=-1)
-    return keras.Model(inputs, L.LSTM(2, return_sequences=True, name="odd")(L.Masking(0.0)(inputs), mask=mask))
-
-
-def training_on() -> Any:
-    inputs = keras.Input((None, FEATURES))
-    return keras.Model(inputs, L.Dropout(0.5, name="odd")(inputs, training=True))
-
-
-class Subclassed(keras.Model):
-    def call(self, inputs: Any) -> Any:
-        return inputs
-
-
-ODD = {"name": "odd"}
-REFUSED: dict[str, tuple[Callable[[], Any], str, str]] = {
-    "bidirectional": (
-        lambda: sequential(L.Bidirectional(L.LSTM(2, return_sequences=True), **ODD)),
-        "end of the sequence",
-        "forward",
-    ),
-    "backwards": (lambda: sequential(L.LSTM(2, go_backwards=True, **ODD)), "go_backwards", "go_backwards=False"),
-    "stateful": (
-        lambda: keras.Sequential([keras.Input(batch_shape=(1, None, 3)), L.GRU(2, stateful=True, **ODD)]),
-        "stateful=True",
-        "stateful=False",
-    ),
-    "flatten": (lambda: sequential(L.Flatten(**ODD), time=5), "joins all timesteps", "return_sequences=False"),
-    "lambda": (lambda: sequential(L.Lambda(lambda x: x, **ODD)), "code", "Keras layer"),
-    "convolution": (lambda: sequential(L.Conv1D(2, 3, padding="same", **ODD)), "neighbouring", "LSTM"),
-    "pooling": (lambda: sequential(L.GlobalAveragePooling1D(**ODD)), "whole sequence", "return_sequences=False"),
-    "custom": (lambda: sequential(Custom(**ODD)), "does not know", "layers that stream"),
-    "subclass": (lambda: sequential(OwnDense(2, **ODD)), "does not know", "layers that stream"),
-    "own cell": (lambda: sequential(L.RNN(L.LSTMCell(2), **ODD)), "LSTMCell", "Use LSTM"),
-    "norm over time": (lambda: sequential(L.LayerNormalization(axis=1, **ODD), time=5), "time axis", "axis=-1"),
-    "norm of time": (lambda: sequential(L.Normalization(axis=(1, 2), **ODD), time=5), "time axis", "axis=-1"),
-    "softmax over time": (lambda: sequential(L.Softmax(axis=-2, **ODD)), "time axis", "axis=-1"),
-    "softmax of a mask": (lambda: sequential(L.Masking(), L.Softmax(**ODD)), "mask", "Activation('softmax')"),
-    "slopes over time": (lambda: sequential(L.PReLU(**ODD), time=5), "every timestep", "shared_axes=[1]"),
-    "own activation": (lambda: sequential(L.Dense(2, activation=halved, **ODD)), "halved", "activation of Keras"),
-    "two in a row": (lambda: sequential(L.LSTM(2), L.Reshape((1, 2), **ODD)), "timesteps", "before"),
-    "half precision": (lambda: sequential(L.LSTM(2, dtype="mixed_float16", **ODD)), "mixed_float16", "float32"),
-    "wrapped": (lambda: sequential(L.TimeDistributed(OwnDense(2, name="odd"))), "does not know", "layers that stream"),
-    "training": (training_on, "training", "nothing else"),
-    "own mask": (own_mask, "mask of its own", "Masking layer"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_what_needs_the_future_is_refused_by_name_with_the_remedy(name: str) -> None:
-    build, reason, remedy = REFUSED[name]
-    with pytest.raises(NotStreamable) as refused:
-        StepGraph(build())
-    words = str(refused.value)
-    assert "'odd'" in words
-    assert reason in words
-    assert remedy in words
-
-
-@pytest.mark.parametrize(
-    ("build", "words"),
-    [
-        (two_inputs, "expected one input"),
-        (lambda: keras.Sequential([L.Dense(2)]), "keras.Input"),
-        (Subclassed, "code of its own"),
-        (lambda: sequential(keras.layers.Identity(), features=None), "fixed number of features"),
-        (lambda: keras.Sequential([keras.Input((4,)), L.Dense(2)]), "expected one input (batch, time, features)"),
-    ],
-)
-def test_a_model_of_another_form_is_refused(build: Callable[[], Any], words: str) -> None:
-    with pytest.raises(NotStreamable, match=words.replace("(", r"\(").replace(")", r"\)")):
-        StepGraph(build())
 
 
 def test_a_model_whose_rows_mix_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

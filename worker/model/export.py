@@ -75,17 +75,20 @@ def require_fit(graph: StepGraph, features: tuple[str, ...], classes: tuple[str,
     if len(features) != graph.features:
         problems.append(f"features: the model takes {graph.features} columns, {len(features)} names were given")
     if len(classes) != graph.outputs:
+        several = ", ".join(f"{head.name}: {head.width}" for head in graph.heads)
         problems.append(
             f"classes: the model answers with {graph.outputs} columns, {len(classes)} names were given"
             + (" (for one sigmoid: the name of the positive class alone)" if graph.outputs == 1 else "")
+            + (f" (the outputs one behind the other: {several})" if len(graph.heads) > 1 else "")
         )
-    wanted = "sigmoid" if graph.outputs == 1 else "softmax"
-    if graph.activation != wanted:
-        problems.append(
-            f"output: its {graph.outputs} columns come out of {graph.activation!r}, which are no probabilities: end "
-            f"the model with Dense({graph.outputs}, activation='{wanted}')"
-            + ("" if graph.outputs == 1 else ", or export one model with a sigmoid of width 1 for each label")
-        )
+    for head in graph.heads:
+        wanted = "sigmoid" if head.width == 1 else "softmax"
+        if head.activation != wanted:
+            problems.append(
+                f"output '{head.name}': its {head.width} columns come out of {head.activation!r}, which are no "
+                f"probabilities: end it with Dense({head.width}, activation='{wanted}')"
+                + ("" if head.width == 1 else ", or with an output of its own, a sigmoid of width 1, for each label")
+            )
     if problems:
         raise ArtifactRefused("; ".join(problems) + ".")
 

@@ -8,7 +8,10 @@ from typing import Any
 import keras
 
 from worker.errors import NotStreamable
-from worker.model.layers import Flow, Rule, Slot, Tensor, Value, make_rule, refuse
+from worker.model.calls import call_of, nodes_in_order, require_graph, tensors_of
+from worker.model.inputs import columns_of
+from worker.model.layers import Call, Flow, Rule, Slot, Tensor, Value, make_rule, refuse
+from worker.model.layers.wrapping import TimeGiven, TimeTaken
 
 
 @dataclass(frozen=True)
@@ -18,14 +21,33 @@ class PlannedCall:
     Attributes:
         path: the layer's name, behind the names of the models around it; numbered from its second call on.
         rule: how the call moves on.
-        source: key of the value that flows in.
+        sources: keys of the values that flow in.
+        mask: key of a mask that is given to the call in place of the one that travels with its value.
         targets: keys of the values that flow out.
     """
 
     path: str
     rule: Rule
-    source: int
+    sources: tuple[int, ...]
+    mask: int | None
     targets: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Head:
+    """One output of the model.
+
+    Attributes:
+        name: of the layer that it comes from.
+        width: number of columns.
+        temporal: the model answers every timestep with it; otherwise it describes the sequence so far.
+        activation: name of the last layer's activation, or its class when it is none.
+    """
+
+    name: str
+    width: int
+    temporal: bool
+    activation: str
 
 
 class StepGraph:
@@ -35,52 +57,39 @@ class StepGraph:
 
     Attributes:
         features: width of one sample.
-        outputs: width of the answer.
+        outputs: width of the answer, all heads one behind the other.
+        heads: the outputs of the model, in order.
         calls: the calls, inputs first.
         slots: `(path, slot)` for all state, in the order in which `step` takes it.
         causal: the model answers every timestep; otherwise its answer describes the sequence so far.
-        activation: name of the last layer's activation, or its class when it is none.
+        vocabularies: columns that an Embedding looks up, and the number of its rows.
 
     Args:
-        model: Sequential or functional, built, with input `(batch, time, features)` and one output.
+        model: Sequential or functional, built, with inputs per timestep (see `inputs`).
 
     Raises:
         NotStreamable: with the layer, the reason and the remedy.
     """
 
     def __init__(self, model: Any) -> None:
-        _require_graph(model)
-        shape = model.inputs[0].shape
-        if len(model.inputs) != 1 or len(shape) != 3 or shape[2] is None:
-            shapes = ", ".join(str(tensor.shape) for tensor in model.inputs)
-            raise NotStreamable(
-                f"the model takes {shapes}, expected one input (batch, time, features) with a fixed number of "
-                "features: join the inputs of a timestep into one vector."
-            )
-        if len(model.outputs) != 1:
-            raise NotStreamable(
-                f"the model has {len(model.outputs)} outputs, expected one: export a model that ends at the output "
-                "to be published."
-            )
-        if model.inputs[0].dtype != "float32":
-            raise NotStreamable(f"the model takes {model.inputs[0].dtype}, expected float32.")
-        self.features = int(shape[2])
+        require_graph(model)
+        self._columns = columns_of(model)
+        self._dtypes = [tensor.dtype for tensor in model.inputs]
+        self.features = self._columns[-1].stop
         self.calls: list[PlannedCall] = []
-        self._flows = [Flow(rank=3, temporal=True)]
-        # Of each value, which value was compared with what to give its mask.
-        self._masks: list[tuple[int, Any] | None] = [None]
-        (self._answer,) = self._plan(model, (0,), "")
+        self._flows = [
+            Flow(tuple(tensor.shape), temporal=True, columns=columns)
+            for tensor, columns in zip(model.inputs, self._columns, strict=True)
+        ]
+        self._answers = self._plan(model, tuple(range(len(self._flows))), "")
         if not self.calls:
             raise NotStreamable(f"model '{model.name}' has no layers.")
-        flow = self._flows[self._answer]
-        self.outputs = model.outputs[0].shape[-1]
-        if flow.rank != (3 if flow.temporal else 2) or self.outputs is None:
-            raise NotStreamable(
-                f"the model's output is {model.outputs[0].shape}, expected (batch, time, classes) or (batch, classes)."
-            )
-        self.causal = flow.temporal
-        self.activation = next(call.rule.activation for call in self.calls if self._answer in call.targets)
+        self.heads = [self._head(name, key) for name, key in zip(_names(model), self._answers, strict=True)]
+        self.outputs = sum(head.width for head in self.heads)
+        self.causal = all(head.temporal for head in self.heads)
         self.slots: list[tuple[str, Slot]] = [(call.path, slot) for call in self.calls for slot in call.rule.slots]
+        found = [getattr(call.rule, "vocabulary", None) for call in self.calls]
+        self.vocabularies: list[tuple[range, int]] = [vocabulary for vocabulary in found if vocabulary is not None]
 
     def step(self, samples: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Advance by one timestep.
@@ -92,116 +101,121 @@ class StepGraph:
         Returns:
             The answer `(batch, outputs)` and the state after this timestep.
         """
-        values = {0: Value(samples[:, None, :], None)}  # (batch, 1, features)
+        values = dict(enumerate(self._inputs(samples)))
         moved: list[Tensor] = []
         for call in self.calls:
             own = tuple(state[len(moved) : len(moved) + len(call.rule.slots)])
-            outputs, after = call.rule.step(values[call.source], own)
+            given = tuple(values[source] for source in call.sources)
+            if call.mask is not None:
+                given = tuple(Value(value.tensor, values[call.mask].tensor) for value in given)
+            outputs, after = call.rule.step(given, own)
             values.update(zip(call.targets, outputs, strict=True))
             moved.extend(after)
-        answer = values[self._answer].tensor
-        return answer[:, 0, :] if self.causal else answer, moved
+        answers = [
+            values[key].tensor[:, 0] if head.temporal else values[key].tensor
+            for head, key in zip(self.heads, self._answers, strict=True)
+        ]
+        return keras.ops.concatenate(answers, axis=1) if len(answers) > 1 else answers[0], moved
+
+    def _inputs(self, samples: Tensor) -> list[Value]:
+        """The model's inputs at one timestep, `(batch, 1, features)` or `(batch, 1)`."""
+        values = []
+        for columns, dtype, flow in zip(self._columns, self._dtypes, self._flows, strict=False):
+            part = samples[:, columns.start : columns.stop]
+            part = part if dtype == "float32" else keras.ops.cast(part, dtype)
+            values.append(Value(part[:, None] if flow.rank == 3 else part))
+        return values
+
+    def _head(self, name: str, key: int) -> Head:
+        """What is known of an output."""
+        flow = self._flows[key]
+        width = flow.shape[-1]
+        if flow.rank != (3 if flow.temporal else 2) or width is None or flow.padding:
+            raise NotStreamable(
+                f"the model's output is {flow.shape}, expected (batch, time, classes) or (batch, classes)."
+            )
+        made = next((call.rule for call in self.calls if key in call.targets), None)
+        return Head(name, width, flow.temporal, "nothing" if made is None else made.activation)
 
     def _plan(self, model: Any, sources: tuple[int, ...], prefix: str) -> tuple[int, ...]:
         """Plan the calls of a model whose inputs are the values of `sources`; returns the keys of its outputs."""
         keys = {id(tensor): key for tensor, key in zip(model.inputs, sources, strict=True)}
-        for node in _nodes_in_order(model):
+        for node in nodes_in_order(model):
             layer = node.operation
-            source = keys[id(node.arguments.args[0])]
-            self._verify_mask(node, source, keys)
+            own = tuple(keys[id(tensor)] for tensor in tensors_of(node))
+            mask = self._mask(node, own, keys)
+            path = prefix + layer.name
+            wrapped = getattr(layer, "layer", None)
             if isinstance(layer, keras.Model):
-                _require_graph(layer)
-                targets = self._plan(layer, (source,), f"{prefix}{layer.name}/")
+                require_graph(layer)
+                targets = self._plan(layer, own, f"{path}/")
                 if layer.supports_masking:
-                    self._verify_inherited_mask(source, targets)
+                    self._verify_inherited_mask(own, targets)
+            elif type(layer) is keras.layers.TimeDistributed and isinstance(wrapped, keras.Model):
+                targets = self._plan_distributed(node, wrapped, own, path)
             else:
-                made = make_rule(layer, self._flows[source])
-                targets = tuple(range(len(self._flows), len(self._flows) + len(made.outputs)))
-                self._flows.extend(made.outputs)
-                origin = (source, layer.mask_value) if isinstance(layer, keras.layers.Masking) else self._masks[source]
-                self._masks.extend(origin if flow.masked else None for flow in made.outputs)
-                self.calls.append(PlannedCall(self._path(prefix + layer.name), made, source, targets))
+                flows = [self._flows[key] for key in own]
+                if mask is not None:
+                    flows = [Flow(flow.shape, flow.temporal, masked=True, columns=flow.columns) for flow in flows]
+                targets = self._add(path, make_rule(call_of(node, tuple(flows))), own, mask)
             keys.update((id(tensor), key) for tensor, key in zip(node.outputs, targets, strict=True))
         return tuple(keys[id(tensor)] for tensor in model.outputs)
 
-    def _verify_inherited_mask(self, source: int, targets: tuple[int, ...]) -> None:
+    def _add(self, path: str, rule: Rule, sources: tuple[int, ...], mask: int | None = None) -> tuple[int, ...]:
+        """Plan one call; returns the keys of its outputs."""
+        targets = tuple(range(len(self._flows), len(self._flows) + len(rule.outputs)))
+        self._flows.extend(rule.outputs)
+        self.calls.append(PlannedCall(self._numbered(path), rule, sources, mask, targets))
+        return targets
+
+    def _plan_distributed(self, node: Any, wrapped: Any, sources: tuple[int, ...], path: str) -> tuple[int, ...]:
+        """Plan a model that is wrapped in TimeDistributed: its layers see each timestep without time."""
+        layer = node.operation
+        require_graph(wrapped)
+        (flow,) = (self._flows[key] for key in sources)
+        inside = (flow.shape[0], *flow.shape[2:])
+        before = self._add(path, TimeTaken(Call(layer, (flow,), (inside,))), sources)
+        first = len(self.calls)
+        inner = self._plan(wrapped, before, f"{path}/")
+        if any(call.rule.slots for call in self.calls[first:]):
+            raise refuse(layer, "the wrapped model keeps state", "Use the model without TimeDistributed")
+        last = next((call.rule for call in self.calls if inner[0] in call.targets), None)
+        shapes = tuple(tuple(tensor.shape) for tensor in node.outputs)
+        return self._add(path, TimeGiven(Call(layer, (self._flows[inner[0]],), shapes), last), inner)
+
+    def _mask(self, node: Any, own: tuple[int, ...], keys: dict[int, int]) -> int | None:
+        """The key of a mask that is given to a call and is not the one that travels with its value.
+
+        Keras hands the mask of a value on as an argument, and spells out in a saved functional model how it is made.
+        """
+        given = node.arguments.kwargs.get("mask")
+        if given is None or given is getattr(tensors_of(node)[0], "_keras_mask", None):
+            return None
+        if not isinstance(given, keras.KerasTensor) or len(own) != 1 or isinstance(node.operation, keras.Model):
+            if all(self._flows[key].masked for key in own):
+                return None  # a saved model's spelling of the masks that travel with them
+            raise refuse(node.operation, "it is called with masks of its own", "Let a Masking layer make the mask")
+        key = keys[id(given)]
+        flow = self._flows[key]
+        if not (flow.temporal and flow.rank == 2):
+            raise refuse(node.operation, f"its mask is {flow.shape}", "Give it a mask (batch, time)")
+        return key
+
+    def _verify_inherited_mask(self, sources: tuple[int, ...], targets: tuple[int, ...]) -> None:
         """Refuse what Keras does to a nested model that drops a mask: it puts the mask of the input back."""
-        for key in targets:
+        for source, key in zip(sources, targets, strict=False):
             if self._flows[source].masked and self._flows[key].temporal and not self._flows[key].masked:
                 raise NotStreamable(
                     "a nested model drops its mask and Keras puts it back behind it: put the layers of the nested "
                     "model into the model itself."
                 )
 
-    def _verify_mask(self, node: Any, source: int, keys: dict[int, int]) -> None:
-        """Refuse a mask that is not the one that travels with the input.
-
-        Keras hands the mask of a Masking layer to the layers behind it as an argument, and spells it out in a saved
-        functional model as the operations any(not_equal(inputs, mask_value)).
-        """
-        given = node.arguments.kwargs.get("mask")
-        if given is None or given is getattr(node.arguments.args[0], "_keras_mask", None):
-            return
-        compared = given._keras_history.operation._inbound_nodes[given._keras_history.node_index]
-        if type(compared.operation).__name__ == "Any" and compared.operation.axis in (-1, [-1]):
-            inner = compared.arguments.args[0]._keras_history
-            compared = inner.operation._inbound_nodes[inner.node_index]
-            if type(compared.operation).__name__ == "NotEqual":
-                tensor, value = compared.arguments.args
-                if (keys.get(id(tensor)), value) == self._masks[source]:
-                    return
-        raise refuse(
-            node.operation,
-            "it is called with a mask of its own",
-            "Let a Masking layer at the model's input make the mask",
-        )
-
-    def _path(self, path: str) -> str:
+    def _numbered(self, path: str) -> str:
         """The path, numbered when the layer has been called before."""
         earlier = sum(call.path.partition("#")[0] == path for call in self.calls)
         return f"{path}#{earlier + 1}" if earlier else path
 
 
-def _nodes_in_order(model: Any) -> list[Any]:
-    """The calls between a model's inputs and outputs, each behind those that it needs."""
-    ordered: list[Any] = []
-    seen = {id(tensor._keras_history.operation) for tensor in model.inputs}
-
-    def visit(tensor: Any) -> None:
-        operation, index, _ = tensor._keras_history
-        if id(operation) in seen:
-            return
-        node = operation._inbound_nodes[index]
-        if node not in ordered:
-            _require_one_tensor(node)
-            visit(node.arguments.args[0])
-            ordered.append(node)
-
-    for tensor in model.outputs:
-        visit(tensor)
-    return ordered
-
-
-def _require_one_tensor(node: Any) -> None:
-    """Refuse a call with more than one tensor and its mask, or with arguments that change what the layer does."""
-    given = [*node.arguments.args[1:], *(value for name, value in node.arguments.kwargs.items() if name != "mask")]
-    if len(node.arguments.args) != 1 or node.arguments.args[0] not in node.arguments.keras_tensors or any(given):
-        names = sorted(name for name, value in node.arguments.kwargs.items() if name != "mask" and value)
-        raise refuse(
-            node.operation,
-            "it is called with more than one tensor" + (f" ({', '.join(names)})" if names else ""),
-            "Call it with one tensor and nothing else",
-        )
-
-
-def _require_graph(model: Any) -> None:
-    """Refuse a model whose graph cannot be seen."""
-    if not isinstance(model, keras.Model) or type(model).__module__.split(".")[0] != "keras":
-        raise NotStreamable(
-            f"model '{getattr(model, 'name', model)}' ({type(model).__name__}) is a class with code of its own: build "
-            "the same layers as keras.Sequential or with keras.Model(inputs, outputs), and load the weights."
-        )
-    if not model.built or not getattr(model, "inputs", None):
-        raise NotStreamable(
-            f"model '{model.name}' does not know its input: let it begin with keras.Input((None, features))."
-        )
+def _names(model: Any) -> list[str]:
+    """The names of a model's outputs: those of the layers that they come from."""
+    return [tensor._keras_history.operation.name for tensor in model.outputs]

@@ -109,10 +109,20 @@ def _verify(content: bytes, name: str) -> None:
             )
         own = module is None or module == "builtins" or str(module).split(".")[0] == "keras"
         if not own or described.get("registered_name") not in (None, kind):
+            if _is_registered(described.get("registered_name")):
+                continue
             raise ArtifactRefused(
                 f"{name}: layer {layer!r} is a {_bounded(kind)} of {_bounded(module)}, a class that is not Keras' own: "
-                "build the model from Keras' layers."
+                "build the model from Keras' layers, or register the class on this machine (docs/models.md)."
             )
+
+
+def _is_registered(registered_name: Any) -> bool:
+    """Whether code that was installed here, and not the file, vouches for a class."""
+    from worker.model.layers import is_registered, load_registered
+
+    load_registered()
+    return is_registered(registered_name)
 
 
 def _described(config: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

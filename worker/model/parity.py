@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.model.certificate import Certificate, tolerance_for
+from worker.model.inputs import columns_of, inputs_of
 
 Floats: TypeAlias = NDArray[np.float32]
 
@@ -57,19 +58,22 @@ def rounding_noise(model: Any, draws: Sequence[Floats]) -> float:
     Returns:
         The largest difference of an answer; 0 when XLA cannot compile the model.
     """
+    import keras
     import tensorflow as tf
 
     keras_model = _accepting(model, draws[0].shape)
 
-    def answer(samples: Any) -> Any:
-        return keras_model(samples, training=False)
+    def answer(inputs: Any) -> list[Any]:
+        return keras.tree.flatten(keras_model(inputs, training=False))
 
-    spec = tf.TensorSpec(draws[0].shape, tf.float32)
     try:
-        compiled = tf.function(answer, jit_compile=True, autograph=False).get_concrete_function(spec)
-        return max(
-            _difference(np.asarray(compiled(tf.constant(samples))), np.asarray(answer(samples))) for samples in draws
-        )
+        compiled = tf.function(answer, jit_compile=True, autograph=False)
+        largest = 0.0
+        for samples in draws:
+            inputs = keras.tree.map_structure(tf.constant, inputs_of(keras_model, samples))
+            pairs = zip(compiled(inputs), answer(inputs), strict=True)
+            largest = max(largest, *(_difference(np.asarray(one), np.asarray(other)) for one, other in pairs))
+        return largest
     except (tf.errors.OpError, NotImplementedError, TypeError, ValueError):  # an operation that XLA does not have
         return 0.0
 
@@ -82,7 +86,7 @@ def expected_answers(model: Any, causal: bool, samples: Floats) -> Iterator[tupl
 
     Args:
         model: the Keras model.
-        causal: whether it answers every timestep.
+        causal: whether it answers every timestep with all its outputs.
         samples: `(sequences, time, features)` float32.
 
     Yields:
@@ -90,21 +94,23 @@ def expected_answers(model: Any, causal: bool, samples: Floats) -> Iterator[tupl
     """
     time = samples.shape[1]
     if causal:
-        answers = np.asarray(_accepting(model, samples.shape)(samples, training=False))
+        answers = np.concatenate(_answers(model, samples), axis=2)
         yield from ((length, answers[:, length - 1]) for length in range(1, time + 1))
         return
     for length in sorted({*np.linspace(1, time, PREFIXES).astype(int).tolist()}):
-        prefix = samples[:, :length]
-        yield length, np.asarray(_accepting(model, prefix.shape)(prefix, training=False))
+        heads = _answers(model, samples[:, :length])
+        yield length, np.concatenate([head[:, -1] if head.ndim == 3 else head for head in heads], axis=1)
 
 
 def draw_samples(model: Any, rng: np.random.Generator) -> Floats:
     """Random sequences `(SEQUENCES, time, features)` float32, in the range that the model was made for.
 
-    Behind a Normalization layer they are distributed as what it was adapted to; for a Masking layer a part of the
-    timesteps, the first ones of some sequences too, carry its mask value.
+    Behind a Normalization layer they are distributed as what it was adapted to; for an Embedding they are rows of its
+    table; for a Masking layer a part of the timesteps, the first ones of some sequences too, carry its mask value.
     """
-    _, fixed, features = model.inputs[0].shape
+    from worker.model.graph import StepGraph
+
+    features, fixed = columns_of(model)[-1].stop, model.inputs[0].shape[1]
     shape = (SEQUENCES, fixed or LONGEST, features)
     samples = rng.standard_normal(shape)
     layers = list(_flat_layers(model))
@@ -118,6 +124,8 @@ def draw_samples(model: Any, rng: np.random.Generator) -> Floats:
         if type(layer).__name__ == "Masking":
             samples[rng.random(shape[:2]) < 0.15] = layer.mask_value
             samples[: SEQUENCES // 4, :2] = layer.mask_value
+    for columns, rows in StepGraph(model).vocabularies:
+        samples[:, :, columns.start : columns.stop : columns.step] = rng.integers(0, rows, (*shape[:2], len(columns)))
     return samples.astype(np.float32)
 
 
@@ -173,12 +181,22 @@ def _accepting(model: Any, shape: tuple[int, ...]) -> Any:
     """The model, or when its batch size or length is fixed to another one, the same layers on free axes."""
     import keras
 
-    fixed = model.inputs[0].shape
-    if all(axis is None or axis == wanted for axis, wanted in zip(fixed, shape, strict=True)):
+    inputs = model.inputs
+    if all(tensor.shape[0] in (None, shape[0]) and tensor.shape[1] in (None, shape[1]) for tensor in inputs):
         return model
-    clone = keras.models.clone_model(model, input_tensors=keras.Input(shape[1:]))
+    free = [keras.Input((shape[1], *tensor.shape[2:]), dtype=tensor.dtype) for tensor in inputs]
+    clone = keras.models.clone_model(model, input_tensors=free[0] if len(free) == 1 else free)
     clone.set_weights(model.get_weights())
     return clone
+
+
+def _answers(model: Any, samples: Floats) -> list[Floats]:
+    """What Keras answers, one array for each output."""
+    import keras
+
+    accepting = _accepting(model, samples.shape)
+    answers = keras.tree.flatten(accepting(inputs_of(accepting, samples), training=False))
+    return [np.asarray(answer) for answer in answers]
 
 
 def _flat_layers(model: Any) -> Iterator[Any]:

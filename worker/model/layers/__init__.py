@@ -1,9 +1,46 @@
-"""How Keras layers move on by one timestep: the mechanism in `rule`, the rules beside it.
+"""How Keras layers move on by one timestep: the mechanism in `rule`, the rules beside it, your own by `custom`.
 
 Importing the package registers all rules.
 """
 
-from worker.model.layers import per_timestep, recurrent
-from worker.model.layers.rule import RULES, Flow, Rule, Slot, Tensor, Value, make_rule, refuse
+from worker.model.layers import (
+    attention,
+    convolution,
+    merging,
+    normalization,
+    operations,
+    per_timestep,
+    pooling,
+    recurrent,
+    reshaping,
+    wrapping,
+)
+from worker.model.layers.custom import is_registered, load_registered, per_timestep_layer, recurrent_cell
+from worker.model.layers.rule import RULES, Call, Flow, Rule, Slot, Tensor, Value, make_rule, refuse, rule
 
-__all__ = ["RULES", "Flow", "Rule", "Slot", "Tensor", "Value", "make_rule", "per_timestep", "recurrent", "refuse"]
+__all__ = [
+    "RULES",
+    "Call",
+    "Flow",
+    "Rule",
+    "Slot",
+    "Tensor",
+    "Value",
+    "attention",
+    "convolution",
+    "is_registered",
+    "load_registered",
+    "make_rule",
+    "merging",
+    "normalization",
+    "operations",
+    "per_timestep",
+    "per_timestep_layer",
+    "pooling",
+    "recurrent",
+    "recurrent_cell",
+    "refuse",
+    "reshaping",
+    "rule",
+    "wrapping",
+]

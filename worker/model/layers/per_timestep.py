@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import keras
 
-from worker.model.layers.rule import Flow, Rule, Tensor, Value, make_rule, refuse, require_axes, require_time, rule
+from worker.model.layers.rule import Call, Flow, Rule, State, Value, Values, refuse, require_axes, rule
 
 
 class PerTimestep(Rule):
     """A layer that treats every timestep alone: it is called as it is."""
 
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        super().__init__(layer, flow)
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
         # Keras drops the mask behind a layer that does not support masking.
-        self.outputs = (replace(flow, masked=flow.masked and layer.supports_masking),)
+        self.outputs = call.flowing(call.flow.temporal, call.flow.masked and self.layer.supports_masking)
 
-    def step(self, value: Value, state: tuple[Tensor, ...]) -> tuple[tuple[Value, ...], tuple[Tensor, ...]]:
+    def step(self, values: Values, state: State) -> tuple[Values, State]:
         """Advance by one timestep; see `Rule.step`."""
+        (value,) = values
         return (Value(self.layer(value.tensor), value.mask if self.outputs[0].masked else None),), state
 
 
@@ -27,121 +27,126 @@ class PerTimestep(Rule):
     keras.layers.ActivityRegularization,
     keras.layers.AlphaDropout,
     keras.layers.Dropout,
-    keras.layers.ELU,
     keras.layers.GaussianDropout,
     keras.layers.GaussianNoise,
     keras.layers.Identity,
-    keras.layers.LeakyReLU,
-    keras.layers.ReLU,
     keras.layers.SpatialDropout1D,
+    keras.layers.SpatialDropout2D,
+    keras.layers.SpatialDropout3D,
 )
+class Unchanged(PerTimestep):
+    """The identity outside training: nothing to check, and what was known of the input holds for the output."""
+
+    takes_padding = True
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        flow = call.flow
+        self.outputs = (
+            Flow(flow.shape, flow.temporal, flow.masked and self.layer.supports_masking, flow.padding, flow.columns),
+        )
+
+
+@rule(keras.layers.ELU, keras.layers.LeakyReLU, keras.layers.ReLU, keras.layers.Rescaling)
 class Pointwise(PerTimestep):
-    """Element by element, or the identity outside training: nothing to check."""
+    """Element by element: nothing to check."""
+
+
+def require_known_activation(layer: Any, activation: Any) -> None:
+    """Refuse an activation that is not Keras' own: those act along the last axis or on elements."""
+    module = getattr(activation, "__module__", None) or type(activation).__module__
+    if activation is not None and module.split(".")[0] != "keras":
+        raise refuse(
+            layer,
+            f"nothing is known of its activation {getattr(activation, '__name__', activation)!r}",
+            "Use an activation of Keras by its name",
+        )
 
 
 @rule(keras.layers.Dense, keras.layers.Activation)
 class Activated(PerTimestep):
-    """A product along the last axis, and an activation of Keras' own: these act along the last axis or on elements."""
+    """A product along the last axis, and an activation."""
 
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        super().__init__(layer, flow)
-        require_axes(layer, flow, (-1,))
-        module = getattr(layer.activation, "__module__", None) or type(layer.activation).__module__
-        if module.split(".")[0] != "keras":
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        require_axes(call, -1)
+        require_known_activation(self.layer, self.layer.activation)
+
+
+@rule(keras.layers.EinsumDense)
+class EinsumProduct(PerTimestep):
+    """A product over labelled axes: the one of time has to come through as it is."""
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        require_known_activation(self.layer, self.layer.activation)
+        if not call.flow.temporal:
+            return
+        samples, kernel, output = _labels(self.layer.equation, call.flow.rank, len(call.shapes[0]))
+        time = samples[1]
+        if output[1] != time or time in kernel or time in (self.layer.bias_axes or ""):
             raise refuse(
-                layer,
-                f"nothing is known of its activation {getattr(layer.activation, '__name__', layer.activation)!r}",
-                "Use an activation of Keras by its name",
+                self.layer,
+                f"its equation {self.layer.equation!r} (bias_axes={self.layer.bias_axes!r}) does not leave axis 1, "
+                "which is time, alone",
+                "Keep the label of axis 1 at its place in the output, and out of the kernel and the bias",
             )
+
+
+def _labels(equation: str, rank: int, rank_out: int) -> tuple[str, str, str]:
+    """The labels of input, kernel and output, with capitals in the place of an ellipsis."""
+    inputs, output = equation.replace(" ", "").split("->")
+    samples, kernel = inputs.split(",")
+    hidden = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    covered = hidden[: rank - len(samples.replace("...", ""))] if "..." in samples else ""
+    kept = hidden[: rank_out - len(output.replace("...", ""))] if "..." in output else ""
+    return samples.replace("...", covered), kernel.replace("...", ""), output.replace("...", kept)
 
 
 @rule(keras.layers.PReLU)
 class SharedSlopes(PerTimestep):
     """A slope per feature, but not per timestep."""
 
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        super().__init__(layer, flow)
-        if flow.temporal and 1 not in (layer.shared_axes or ()):
-            raise refuse(layer, "it has a slope of its own for every timestep", "Build it with shared_axes=[1]")
-
-
-@rule(keras.layers.LayerNormalization, keras.layers.Normalization)
-class Normalized(PerTimestep):
-    """Statistics along, or kept for, axes other than time."""
-
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        super().__init__(layer, flow)
-        require_axes(layer, flow, layer.axis)
-
-
-@rule(keras.layers.Flatten)
-class Flattened(PerTimestep):
-    """Per sequence only: behind a layer that returns its last output, or inside TimeDistributed."""
-
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        super().__init__(layer, flow)
-        if flow.temporal:
-            raise refuse(
-                layer,
-                "it joins all timesteps, so its width is the length of the sequence",
-                "Leave it out behind a recurrent layer with return_sequences=False, or wrap it in TimeDistributed",
-            )
-        self.outputs = (replace(self.outputs[0], rank=2),)
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        if call.flow.temporal and 1 not in (self.layer.shared_axes or ()):
+            raise refuse(self.layer, "it has a slope of its own for every timestep", "Build it with shared_axes=[1]")
 
 
 @rule(keras.layers.Softmax)
 class SoftmaxLayer(PerTimestep):
     """Along axes other than time; this layer, unlike the activation, applies a mask to its input."""
 
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        super().__init__(layer, flow)
-        require_axes(layer, flow, layer.axis)
-        if flow.masked:
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        require_axes(call, self.layer.axis)
+        if call.flow.masked:
             raise refuse(
-                layer,
+                self.layer,
                 "Keras applies the mask of timesteps to its classes",
                 "Use Activation('softmax') or Dense(..., activation='softmax'), which leave the mask alone",
             )
 
 
-@rule(keras.layers.TimeDistributed)
-class Distributed(Rule):
-    """The wrapped layer on every timestep: it sees `(batch, ...)` without time."""
+@rule(keras.layers.Embedding)
+class Looked(PerTimestep):
+    """A row of a table for every number, which is cut to an integer; `mask_zero` masks the timesteps with 0.
 
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        require_time(layer, flow)
-        inner = make_rule(layer.layer, Flow(rank=flow.rank - 1, temporal=False, masked=flow.masked))
-        if inner.slots or any(output.temporal for output in inner.outputs):
+    Attributes:
+        vocabulary: columns of the sample, and how many rows the table has for them; None behind another layer.
+    """
+
+    def __init__(self, call: Call) -> None:
+        super().__init__(call)
+        flow, masking = call.flow, self.layer.mask_zero
+        if masking and not (flow.temporal and flow.rank == 2):
             raise refuse(
-                layer, f"the wrapped {type(layer.layer).__name__} keeps state", "Use the layer without TimeDistributed"
+                self.layer, f"its mask would have {flow.rank} axes", "Give it an input of its own: keras.Input((None,))"
             )
-        super().__init__(layer, flow)
-        self.inner = inner
-        self.outputs = (replace(flow, rank=inner.outputs[0].rank + 1),)
+        self.outputs = call.flowing(flow.temporal, masking)
+        self.vocabulary = None if flow.columns is None else (flow.columns, int(self.layer.input_dim))
 
-    @property
-    def activation(self) -> str:
-        """That of the wrapped layer."""
-        return self.inner.activation
-
-    def step(self, value: Value, state: tuple[Tensor, ...]) -> tuple[tuple[Value, ...], tuple[Tensor, ...]]:
+    def step(self, values: Values, state: State) -> tuple[Values, State]:
         """Advance by one timestep; see `Rule.step`."""
-        ((inner, _),), _ = self.inner.step(Value(value.tensor[:, 0], None), ())
-        return (Value(inner[:, None], value.mask),), state
-
-
-@rule(keras.layers.Masking)
-class Masked(Rule):
-    """Where every feature equals the mask value, the timestep is masked and its features are zeros."""
-
-    def __init__(self, layer: Any, flow: Flow) -> None:
-        require_time(layer, flow)
-        if flow.rank != 3:
-            raise refuse(layer, f"its mask would have {flow.rank - 1} axes", "Mask (batch, time, features)")
-        super().__init__(layer, flow)
-        self.outputs = (replace(flow, masked=True),)
-
-    def step(self, value: Value, state: tuple[Tensor, ...]) -> tuple[tuple[Value, ...], tuple[Tensor, ...]]:
-        """Advance by one timestep; see `Rule.step`."""
-        mask = self.layer.compute_mask(value.tensor)  # (batch, 1)
-        return (Value(keras.ops.where(mask[..., None], value.tensor, 0.0), mask),), state
+        (value,) = values
+        return (Value(self.layer(value.tensor), self.layer.compute_mask(value.tensor)),), state

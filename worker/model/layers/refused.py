@@ -4,29 +4,32 @@ from __future__ import annotations
 
 from typing import Any
 
+import keras
+
 from worker.model.layers.rule import RULES
 
-_LAST = "Use a recurrent layer with return_sequences=False, whose last output is the answer so far"
 _FORWARD = "Train a forward layer in its place"
+_ONE_EACH = "Let each sample give one timestep"
+_BOUNDED = (
+    "Use MultiHeadAttention or GroupQueryAttention with sliding_window=n, called with use_causal_mask=True; or a "
+    "recurrent layer (LSTM, GRU)"
+)
 
 # Names, not classes: a layer that a Keras version lacks then needs no care.
 _BY_NAME = {
     "Bidirectional": ("its backward half needs the end of the sequence first", _FORWARD),
     "Lambda": ("it runs code that is stored in the model file", "Use a Keras layer that does the same"),
-    "RepeatVector": ("it makes timesteps out of a whole sequence", "Let each sample give one timestep"),
-    "Reshape": ("it may move values between timesteps", "Shape the features before they enter the model"),
-    "Permute": ("it may exchange time with another axis", "Shape the features before they enter the model"),
-    "UpSampling1D": ("it makes several timesteps out of one", "Let each sample give one timestep"),
+    "RepeatVector": ("it makes timesteps out of a whole sequence", _ONE_EACH),
 }
 
 _BY_PART = {
-    "Attention": ("every timestep looks at the whole sequence", "Use a recurrent layer (LSTM, GRU) in its place"),
-    "Global": ("it pools over the whole sequence", _LAST),
-    "Pooling": ("it pools over neighbouring timesteps", "Use a recurrent layer (LSTM, GRU) in its place"),
-    "ConvLSTM": ("no rule steps its convolution", "Use LSTM on the flattened features"),
-    "Conv": ("it looks at neighbouring timesteps", "Use a recurrent layer (LSTM, GRU) in its place"),
-    "Padding": ("it adds timesteps", "Train without padding, or with Masking for sequences of several lengths"),
+    "Attention": ("every timestep looks at the whole sequence", _BOUNDED),
+    "Global": ("it pools over all axes but the last", "Wrap it in TimeDistributed"),
+    "Pooling": ("it pools over neighbouring timesteps", "Use AveragePooling1D or MaxPooling1D, behind ZeroPadding1D"),
+    "Conv": ("it looks at neighbouring timesteps", "Use Conv1D with padding='causal', or a recurrent layer"),
+    "Padding": ("it adds timesteps", "Use ZeroPadding1D((n, 0)) right before a window of n + 1 timesteps"),
     "Cropping": ("it removes timesteps", "Cut the sequences before training"),
+    "UpSampling": ("it makes several timesteps out of one", _ONE_EACH),
 }
 
 
@@ -34,14 +37,17 @@ def refusal(layer: Any) -> tuple[str, str]:
     """Reason and remedy for a layer that has no rule.
 
     Args:
-        layer: a Keras layer whose class is not in `RULES`.
+        layer: a Keras layer, or operation, whose class is not in `RULES`.
     """
     name = type(layer).__name__
     if type(layer).__module__.split(".")[0] != "keras":
-        return "cellstream does not know what this class does", f"Build it from layers that stream: {_known()}"
-    if name == "RNN":
-        cell = type(layer.cell).__name__
-        return f"no rule steps the cell {cell}", "Use LSTM, GRU or SimpleRNN, one layer for each cell"
+        return (
+            "nothing is known of this class",
+            "Register it with @per_timestep_layer if it treats every timestep alone, or with a rule of its own, see "
+            f"docs/models.md; or build it from layers that stream: {_known()}",
+        )
+    if not isinstance(layer, keras.layers.Layer):
+        return "no rule says how this bare operation acts on one timestep", "Use the Keras layer that does the same"
     if name in _BY_NAME:
         return _BY_NAME[name]
     for part, words in _BY_PART.items():
@@ -51,4 +57,4 @@ def refusal(layer: Any) -> tuple[str, str]:
 
 
 def _known() -> str:
-    return ", ".join(sorted(known.__name__ for known in RULES))
+    return ", ".join(sorted(known.__name__ for known in RULES if issubclass(known, keras.layers.Layer)))
