@@ -3,6 +3,10 @@
 Errors are read in one order (RELIABILITY rule 9): what requires an abort is aborted, what is retriable is the same
 call again, anything else ends the process. Whether a commit without an answer went through is never guessed: the
 producer is replaced, which settles its last transaction, and the broker's committed offset says what happened.
+
+A call that was made again may have sent its request twice, and the first may still be on its way (rule 11). Arriving
+late, it would commit half of another transaction, abort it, or put its offsets back. So the producer is replaced even
+when the second call has succeeded: the new epoch fences whatever comes late.
 """
 
 from __future__ import annotations
@@ -37,11 +41,13 @@ class TransactionalSink(Sink):
         self._transactional_id = transactional_id
         self._instance = instance
         self._begun = False
+        self._unanswered = False  # a request without an answer may still be on its way
         super().__init__(conf, output_topic, dead_letter_topic)
 
     def start(self) -> None:
         """Register the transactional.id: fences a predecessor and settles its last transaction."""
         self._call("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._unanswered = False
 
     def produce(self, outcome: Outcome) -> None:
         """Produce within the open transaction, beginning one when there is something to say."""
@@ -50,7 +56,7 @@ class TransactionalSink(Sink):
             try:
                 super().produce(outcome)
             except KafkaException as fault:
-                raise self._reaction("produce", fault.args[0], indefinite=False) from None
+                raise self._reaction("produce", fault.args[0]) from None
 
     def commit(self, positions: Sequence[Position], source: Source) -> None:
         """Send the offsets to the transaction and commit it."""
@@ -64,6 +70,8 @@ class TransactionalSink(Sink):
         )
         self._call("commit_transaction", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
         self._begun = False
+        if self._unanswered:
+            self._replace()
 
     def abort(self) -> None:
         """Abort the open transaction; a producer that cannot is replaced.
@@ -80,11 +88,13 @@ class TransactionalSink(Sink):
                 self._producer.abort_transaction(CALL_TIMEOUT_S)
             except KafkaException as fault:
                 error = fault.args[0]
+                self._unanswered = True
                 if error.retriable() and not error.fatal() and time.monotonic() < deadline:
                     self._raise_cause()
                     continue
                 self._refuse_to_fight(error)
                 log.warning("abort_transaction: %s; the producer is replaced", error.str())
+            if self._unanswered:
                 self._replace()
             return
 
@@ -93,13 +103,12 @@ class TransactionalSink(Sink):
             try:
                 self._producer.begin_transaction()
             except KafkaException as fault:
-                raise self._reaction("begin_transaction", fault.args[0], indefinite=False) from None
+                raise self._reaction("begin_transaction", fault.args[0]) from None
             self._begun = True
 
     def _call(self, what: str, request: Callable[[], Any]) -> None:
         """Make one call until its outcome is known."""
         deadline = time.monotonic() + GIVE_UP_S
-        indefinite = False
         while True:
             try:
                 request()
@@ -107,19 +116,19 @@ class TransactionalSink(Sink):
                 error = fault.args[0]
                 self._raise_cause()
                 if error.retriable() and not error.txn_requires_abort() and time.monotonic() < deadline:
-                    indefinite = True
+                    self._unanswered = True
                     log.warning("%s: %s; again", what, error.str())
                     continue
-                raise self._reaction(what, error, indefinite) from None
+                raise self._reaction(what, error) from None
             return
 
-    def _reaction(self, what: str, error: KafkaError, indefinite: bool) -> Exception:
+    def _reaction(self, what: str, error: KafkaError) -> Exception:
         """Do what an error asks for and return what to raise."""
         self._refuse_to_fight(error)
         if error.code() in ACCESS_ERRORS:
             return fatal(f"{what}: the principal lacks a right that the worker needs", error)
         if error.txn_requires_abort():
-            if indefinite:  # a late commit could still reach the broker and hit the next transaction (rule 11)
+            if self._unanswered:
                 self._replace()
             else:
                 self.abort()
