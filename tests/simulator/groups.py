@@ -115,6 +115,11 @@ class Group:
             raise Retry
         return {where: self.offsets[where] for where in wanted if where in self.offsets}
 
+    def decided(self, where: Where) -> int:
+        """The committed offset, or that of a transaction whose commit is decided; -1 when there is none."""
+        coming = [o[0] for t, o in self._pending.get(where, {}).items() if t.status == "committing"]
+        return max([*coming, self.offsets.get(where, (-1, ""))[0]])
+
     def next_expiry(self) -> float:
         """When the next member is given up."""
         due = [member.deadline for member in self.members.values()]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 @dataclass(eq=False)
 class Transaction:
-    """One transaction of a producer; `status` is open, committed or aborted."""
+    """One transaction of a producer; `status` is open, committing, committed or aborted."""
 
     name: str
     began: float

@@ -210,6 +210,15 @@ def _process(random: Random, workers: int, partitions: int) -> list[Step]:
     ]
 
 
+def _visit(random: Random, workers: int, partitions: int) -> list[Step]:
+    """A worker comes, answers something, and goes: partitions move there and back."""
+    slot, steps = random.randrange(workers), []
+    for _ in range(random.randint(1, 3)):
+        steps += [Step("turn", other, number=random.randint(2, 5)) for other in range(workers)]
+        steps += [Step("input", random.randrange(partitions), values=_values(random, 1, 3))]
+    return [Step("start", slot), *steps, Step(random.choice(["terminate", "terminate", "kill"]), slot), *steps]
+
+
 def _network(random: Random, workers: int, partitions: int) -> list[Step]:
     seconds = random.choice([0.3, 3.0, 8.0, 15.0, 130.0])
     where = [Step("down", seconds=seconds), Step("cut", random.randrange(workers), seconds=seconds)]
@@ -233,6 +242,6 @@ def _trim(random: Random, workers: int, partitions: int) -> list[Step]:
 
 _CHOICES: dict[Maker, int] = {
     _turns: 10, _input: 8, _close_input: 1, _write: 4, _crash: 4, _pause: 4, _fault: 5, _process: 3, _network: 1,
-    _pass: 1, _store: 2, _trim: 1,
+    _pass: 1, _store: 2, _trim: 1, _visit: 2,
 }  # fmt: skip
 _MAKERS, _WEIGHTS = list(_CHOICES), list(_CHOICES.values())

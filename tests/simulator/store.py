@@ -23,12 +23,14 @@ class Disk:
     """What outlives the workers; `lost` holds what was collected or damaged, to come back as a stale store.
 
     Attributes:
+        on_publish: called with each published snapshot.
         folders: files by folder.
         former: every file that ever was in a folder.
         snapshots: all that was ever published, by folder and name.
         fails_until: until then every call fails.
     """
 
+    on_publish: Callable[[Snapshot], None] = lambda snapshot: None
     folders: dict[str, Files] = field(default_factory=dict)
     former: dict[str, Files] = field(default_factory=dict)
     snapshots: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
@@ -93,7 +95,8 @@ class SimFolders:
         self._host.note(f"checkpoint {folder}/{name[:24]}")
         self._disk.folders.setdefault(folder, {})[name] = content
         self._disk.former.setdefault(folder, {})[name] = content
-        self._disk.snapshots[folder, name] = pickle.loads(content)
+        self._disk.snapshots[folder, name] = snapshot = pickle.loads(content)
+        self._disk.on_publish(snapshot)
         self._host.point("after publish")
         return name, len(content)
 

@@ -121,6 +121,8 @@ class Coordinator:
 
     def _prepare(self, found: Registration, commit: bool) -> None:
         found.state, found.commits = "preparing", commit
+        if commit and found.transaction is not None:
+            found.transaction.status = "committing"
         if self._marker_delay_s:
             self._cluster.at(self._cluster.now + self._marker_delay_s, lambda: self._complete(found))
         else:

@@ -18,6 +18,7 @@ from tests.simulator.plan import Plan, Step, record
 from tests.simulator.settings import DEAD_LETTERS, GROUP, INPUT, OUTPUT, OUTPUT_PARTITIONS, TOPIC_ID
 from tests.simulator.store import Disk
 from tests.simulator.worker_process import Crash, WorkerProcess
+from worker.checkpoint import Snapshot
 from worker.records import Position
 from worker.recovery import Note
 
@@ -64,7 +65,7 @@ class World:
         topics = {INPUT: plan.partitions, OUTPUT: OUTPUT_PARTITIONS, DEAD_LETTERS: 1}
         self.cluster.topics = {name: [Log() for _ in range(count)] for name, count in topics.items()}
         self.group = self.cluster.group(GROUP)
-        self.disk = Disk()
+        self.disk = Disk(on_publish=self._check_publication)
         self.report = Report()
         self._steps: Iterator[Step] = iter(plan.steps)
         self._processes: list[WorkerProcess | None] = [None] * plan.workers
@@ -302,7 +303,7 @@ class World:
         """No checkpoint leads to the committed offset, and the log does not reach back to the origin."""
         committed = self.group.offsets.get((INPUT, partition))
         if committed is None:
-            return bool(self.disk.folders.get(self._folder(partition)))
+            return False  # nobody deletes the group's offsets here
         note = Note.of(Position(partition, *committed))
         low, origin = self.cluster.topics[INPUT][partition].start, note.origin if note else None
         sound = [
@@ -313,6 +314,14 @@ class World:
         ]
         reaches_back = origin is not None and low <= origin
         return not reaches_back and not any(max(low, origin or 0) <= offset <= committed[0] for offset in sound)
+
+    def _check_publication(self, snapshot: Snapshot) -> None:
+        """A checkpoint is taken of committed state only (rule 14), the begin of a new group excepted."""
+        where = (INPUT, snapshot.partition)
+        if snapshot.next_offset > self.group.decided(where):
+            self.report.violations.append(
+                f"checkpoint of partition {snapshot.partition} at {snapshot.next_offset} is ahead of the commits"
+            )
 
     def _folder(self, partition: int) -> str:
         return f"{GROUP}/{INPUT}/{partition}"
