@@ -158,8 +158,13 @@ class Worker:
         self._uncommitted = []
 
     def save_due(self) -> None:
-        """Save a partition that is due; one a turn, and only at a commit boundary."""
-        due = next((state for state in self.states.values() if self.keeper.is_due(state)), None)
+        """Save a partition that is due; one a turn, and only at a commit boundary.
+
+        A new group commits where it begins before it saves anything: a checkpoint without a committed offset looks as
+        if the offsets had been lost, and is refused.
+        """
+        pinned = (state for state in self.states.values() if state.partition not in self._unpinned)
+        due = next((state for state in pinned if self.keeper.is_due(state)), None)
         if due is not None:
             self.keeper.save(self.source.topic, due)
 
