@@ -48,7 +48,7 @@ def commits_position() -> Iterator[None]:
     """A commit of `position()`: what the client has handed out counts as handled before it is."""
 
     def install(worker: Worker) -> None:
-        process, commit = worker.engine.process, worker.sink.commit
+        process, commit, due = worker.engine.process, worker.sink.commit, worker._commit_due
         polled: dict[int, int] = {}
 
         def commit_ahead(positions: Sequence[Position], source: Any) -> None:
@@ -60,13 +60,14 @@ def commits_position() -> Iterator[None]:
             work = list(work)
             polled.update((batch.partition, batch.offsets[-1] + 1) for batch, _ in work)
             try:
-                if work and worker._commit_due():
+                if due():
                     worker.commit()
             finally:
                 polled.clear()
             return process(work)
 
         worker.engine.process, worker.sink.commit = process_late, commit_ahead  # type: ignore[method-assign, assignment]
+        worker._commit_due = lambda: False  # type: ignore[method-assign]
 
     with _installed(install):
         yield
@@ -103,15 +104,15 @@ def checkpoint_before_commit() -> Iterator[None]:
 
 @contextmanager
 def offsets_outside_transaction() -> Iterator[None]:
-    """The transaction holds the events alone; the consumer commits the offsets behind it."""
+    """The consumer commits the offsets; the transaction that follows holds the events alone."""
 
     def install(worker: Worker) -> None:
         commit = worker.sink.commit
 
         def commit_apart(positions: Sequence[Position], source: Any) -> None:
-            commit([], source)
             if positions:
                 source.commit(positions)
+            commit([], source)
 
         worker.sink.commit = commit_apart  # type: ignore[method-assign]
 

@@ -22,8 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-AT_ONCE = 512
-PADDED_TO = 8
+AT_ONCE = 256
 ALONE = 5
 
 
@@ -161,9 +160,6 @@ def _state_by_timestep(layer: Any) -> Any:
 
 def _alike(arrays: Mapping[str, Floats]) -> Iterator[list[str]]:
     """Names of sequences of similar length, so that little is padded."""
-    by_length: dict[int, list[str]] = {}
-    for name, samples in arrays.items():
-        by_length.setdefault(-(-len(samples) // PADDED_TO), []).append(name)
-    for names in by_length.values():
-        for start in range(0, len(names), AT_ONCE):
-            yield names[start : start + AT_ONCE]
+    by_length = sorted(arrays, key=lambda name: len(arrays[name]))
+    for start in range(0, len(by_length), AT_ONCE):
+        yield by_length[start : start + AT_ONCE]
