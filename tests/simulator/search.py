@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
+from tests.chaos.mutants import seeded
+from tests.simulator.patches import simulated
 from tests.simulator.plan import Plan, Step, generate
 from tests.simulator.world import Report, World
 
@@ -54,6 +56,15 @@ def search(seeds: Iterable[int]) -> Iterator[tuple[int, Report]]:
     """Run the schedules of some seeds."""
     for seed in seeds:
         yield seed, run(generate(seed))
+
+
+def first_found(mutant: str, seed: int, most: int) -> tuple[int, str] | None:
+    """How many schedules a seeded bug takes to break a law, and which; None when it breaks none."""
+    with simulated(), seeded(mutant):
+        for number, (_, report) in enumerate(search(range(seed, seed + most)), start=1):
+            if report.violations:
+                return number, report.violations[0]
+    return None
 
 
 def law_of(report: Report) -> str:

@@ -10,17 +10,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from tests.simulator import laws
+from tests.simulator import verdict
 from tests.simulator.cluster import Cluster
 from tests.simulator.host import Fault, Host
 from tests.simulator.log import Entry, Log, Transaction
 from tests.simulator.plan import Plan, Step, record
-from tests.simulator.settings import DEAD_LETTERS, GROUP, INPUT, OUTPUT, OUTPUT_PARTITIONS, TOPIC_ID
+from tests.simulator.settings import DEAD_LETTERS, GROUP, INPUT, OUTPUT, OUTPUT_PARTITIONS
 from tests.simulator.store import Disk
 from tests.simulator.worker_process import Crash, WorkerProcess
-from worker.checkpoint import Snapshot
-from worker.records import Position
-from worker.recovery import Note
 
 TURN_S = 0.005
 MOST_EFFECTS = 20_000
@@ -65,7 +62,7 @@ class World:
         topics = {INPUT: plan.partitions, OUTPUT: OUTPUT_PARTITIONS, DEAD_LETTERS: 1}
         self.cluster.topics = {name: [Log() for _ in range(count)] for name, count in topics.items()}
         self.group = self.cluster.group(GROUP)
-        self.disk = Disk(on_publish=self._check_publication)
+        self.disk = Disk(on_publish=lambda snapshot: verdict.check_publication(self, snapshot))
         self.report = Report()
         self._steps: Iterator[Step] = iter(plan.steps)
         self._processes: list[WorkerProcess | None] = [None] * plan.workers
@@ -80,7 +77,7 @@ class World:
         for step in self._steps:
             self._take(step)
         self._settle()
-        self._check()
+        verdict.check(self)
         return self.report
 
     def _take(self, step: Step) -> None:
@@ -192,7 +189,7 @@ class World:
 
     def do_damage(self, step: Step) -> None:
         """A partition's checkpoints are damaged."""
-        self.disk.damage(self._folder(step.at), step.word)
+        self.disk.damage(verdict.folder(step.at), step.word)
 
     def do_trim(self, step: Step) -> None:
         """Records that were answered are deleted, all but so many."""
@@ -261,14 +258,14 @@ class World:
             self.do_terminate(Step("terminate", 1))
         restarts: Counter[int] = Counter()
         for _ in range(ROUNDS_TO_REST):
-            if self._at_rest() or self.report.violations:
+            if verdict.at_rest(self) or self.report.violations:
                 break
             for slot in slots:
                 process = self._processes[slot]
                 if process is None or process.exit_code is not None:
                     restarts[slot] += 1
                     if restarts[slot] > RESTARTS_TO_REST:
-                        self._judge_end(slot, process)
+                        verdict.judge_end(self, slot, process)
                         return
                     self.do_start(Step("start", slot))
                 self.do_turn(Step("turn", slot, number=1))
@@ -279,75 +276,4 @@ class World:
             process = self._runnable(slot, "loop")
             self.do_terminate(Step("terminate", slot))
             if process is not None and process.exit_code != 0 and not self.report.violations:
-                self._judge_end(slot, process)
-
-    def _at_rest(self) -> bool:
-        states = [found.state for found in self.cluster.coordinator.registered.values()]
-        return not {"open", "preparing"} & set(states) and all(
-            not log.records() or self._committed(partition) > log.records()[-1][0]
-            for partition, log in enumerate(self.cluster.topics[INPUT])
-        )
-
-    def _committed(self, partition: int) -> int:
-        return self.group.offsets.get((INPUT, partition), (0, ""))[0]
-
-    def _judge_end(self, slot: int, process: WorkerProcess | None) -> None:
-        """A worker that ends again and again may only have refused what cannot be had exactly."""
-        code, said = (None, "") if process is None else (process.exit_code, process.said)
-        if code == 3 and any(self._is_lost(partition) for partition in range(self.plan.partitions)):
-            self.report.refused = said
-        else:
-            self.report.violations.append(f"worker {slot} does not run undisturbed: {code} {said}")
-
-    def _is_lost(self, partition: int) -> bool:
-        """No checkpoint leads to the committed offset, and the log does not reach back to the origin."""
-        committed = self.group.offsets.get((INPUT, partition))
-        if committed is None:
-            return False  # nobody deletes the group's offsets here
-        note = Note.of(Position(partition, *committed))
-        low, origin = self.cluster.topics[INPUT][partition].start, note.origin if note else None
-        sound = [
-            snapshot.next_offset
-            for (folder, name), snapshot in self.disk.snapshots.items()
-            if folder == self._folder(partition)
-            and self.disk.folders.get(folder, {}).get(name) == self.disk.former[folder][name]
-        ]
-        reaches_back = origin is not None and low <= origin
-        return not reaches_back and not any(max(low, origin or 0) <= offset <= committed[0] for offset in sound)
-
-    def _check_publication(self, snapshot: Snapshot) -> None:
-        """A checkpoint is taken of committed state only (rule 14), the begin of a new group excepted."""
-        where = (INPUT, snapshot.partition)
-        if snapshot.next_offset > self.group.decided(where):
-            self.report.violations.append(
-                f"checkpoint of partition {snapshot.partition} at {snapshot.next_offset} is ahead of the commits"
-            )
-
-    def _folder(self, partition: int) -> str:
-        return f"{GROUP}/{INPUT}/{partition}"
-
-    def _check(self) -> None:
-        """Hold all laws."""
-        wrong = self.report.violations
-        wrong += self.group.regressions
-        if not self.report.refused:
-            wrong += [
-                f"transaction of {name} is {found.state}"
-                for name, found in self.cluster.coordinator.registered.items()
-                if found.state in ("open", "preparing")
-            ]
-        snapshots = list(self.disk.snapshots.values())
-        for partition, log in enumerate(self.cluster.topics[INPUT]):
-            committed = self.group.offsets.get((INPUT, partition))
-            note = Note.of(Position(partition, *committed)) if committed else None
-            ours = [one for one in snapshots if one.partition == partition and one.topic_id == TOPIC_ID]
-            origin = note.origin if note is not None and note.origin is not None else 0
-            expected = laws.expect(partition, log, [one.next_offset for one in ours], origin)
-            wrong += laws.check_outputs(
-                partition, expected, committed[0] if committed else 0, self.cluster.topics[OUTPUT]
-            )
-            wrong += laws.check_dead_letters(
-                partition, expected, committed[0] if committed else 0, self.cluster.topics[DEAD_LETTERS]
-            )
-            for one in ours:
-                wrong += laws.check_checkpoint(expected, one)
+                verdict.judge_end(self, slot, process)
