@@ -72,6 +72,7 @@ class Nursery:
         """
         arguments = [str(part) for part in command]
         module, rest = (arguments[2], arguments[3:]) if arguments[1] == "-m" else ("worker.cli", arguments[1:])
+        log.touch()  # it can be read as soon as this returns
         with self._changed:
             count = len(self._started)
             assert self._changed.wait_for(lambda: self._ready or self._ended, READY_S), self.process.tail()
@@ -181,12 +182,17 @@ def serve(control: socket.socket) -> tuple[str, list[str]]:
                         os.waitpid(request["forget"], 0)
                     continue
                 assert len(os.listdir("/proc/self/task")) == 1, "the nursery has threads: a fork would not be safe"
+                done, doing = os.pipe()
                 pid = os.fork()
                 if pid == 0:
-                    os.close(woken)
-                    os.close(wake)
+                    for descriptor in (woken, wake, done):
+                        os.close(descriptor)
                     _be_a_process_of_its_own(control, Path(request["log"]))
+                    os.close(doing)
                     return request["module"], request["arguments"]
+                os.close(doing)
+                os.read(done, 1)  # its end: the child can be signalled as a group
+                os.close(done)
                 children.add(pid)
                 _say(control, {"started": pid})
         for pid in list(children):

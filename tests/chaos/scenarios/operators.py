@@ -120,6 +120,7 @@ def offsets_deleted(context: Context) -> None:
     with context.stage(*QUICK) as stage:
         settled(stage)
         group = stage.deployment.group_id
+        stage.watch.forgive()
         AdminClient(stage.deployment.cluster.conf).delete_consumer_groups([group])[group].result()
         context.faults["offsets deleted"] += 1
         for _ in range(2):
@@ -197,6 +198,7 @@ def partitions_added(context: Context) -> None:
         stage.publish(1000)
         stage.start()
         stage.ends(3, "partitions", "on_new_partitions=continue")
+        stage.watched = False  # it knows of four partitions
         stage.finish("--on-new-partitions", "continue", compare=False)
 
 
@@ -219,6 +221,7 @@ def partitions_added_latest(context: Context) -> None:
         context.faults["partitions added"] += 1
         stage.partitions = PARTITIONS + 2
         stage.publish(1000)
+        stage.watched = False  # it knows of four partitions
         stage.finish("--on-new-partitions", "continue", compare=False)
 
 

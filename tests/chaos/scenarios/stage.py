@@ -15,13 +15,14 @@ from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from tests.brokers.process import Process
 from tests.chaos import traffic
-from tests.chaos.checker import Input, Output, Violation, check
+from tests.chaos.checker import Input, Reference, Violation, Watch, hold
 from tests.chaos.failpoints import launch
-from tests.deployment import Deployment, Reader, output, read_all, until
+from tests.deployment import Deployment, until
 
 PATIENCE_S = 120.0
 STREAMS = 60
 PARTITIONS = 4
+DECISIVE = ("--max-record-bytes", "--max-streams-per-partition", "--sequence-length", "--idle-timeout-s")
 
 
 class Stage:
@@ -41,20 +42,27 @@ class Stage:
         self.inputs: list[Input] = []
         self.partitions = PARTITIONS
         self.begun_anew: dict[int, int] = {}
+        self.mortal: set[str] = set()  # workers that may end by themselves
         self.workers: dict[str, Process] = {}
         self.former: list[Process] = []
-        self.watch = Reader(deployment.cluster, deployment.output_topic)
+        self.watch = Watch(deployment)
+        self.watched = True  # what the watch saw is held to the laws, too
+        self._watch_closed = False
         self._seed = random.randrange(1 << 30)
         self._asking = Consumer(deployment.cluster.conf | {"group.id": deployment.group_id})
 
     def __enter__(self) -> Stage:
-        self.watch.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close_workers()
-        self.watch.__exit__(None, None, None)
+        self._close_watch()
         self._asking.close()
+
+    def _close_watch(self) -> None:
+        if not self._watch_closed:
+            self._watch_closed = True
+            self.watch.__exit__(None)
 
     # Traffic
 
@@ -152,13 +160,20 @@ class Stage:
     # Waiting
 
     @property
+    def of_the_records(self) -> tuple[str, ...]:
+        """Those of the deployment's flags that decide what the answers are."""
+        pairs = zip(self.deployment.flags, self.deployment.flags[1:], strict=False)
+        return tuple(part for pair in pairs if pair[0] in DECISIVE for part in pair)
+
+    @property
     def answers(self) -> int:
         """Events that a concurrent reader has seen."""
         return len(self.watch)
 
     def until(self, condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
-        """Wait for a condition while all workers live."""
-        until(condition, what, *self.workers.values(), within_s=within_s)
+        """Wait for a condition while all workers live that are not mortal."""
+        watched = [worker for name, worker in self.workers.items() if name not in self.mortal]
+        until(condition, what, *watched, within_s=within_s)
 
     def progress(self, more: int = 1, within_s: float = PATIENCE_S) -> None:
         """Wait until so many more events were published; not for those that nobody has asked for."""
@@ -183,13 +198,14 @@ class Stage:
 
     # The end
 
-    def finish(self, *flags: str, within_s: float = PATIENCE_S, compare: bool = True) -> None:
+    def finish(self, *flags: str, within_s: float = PATIENCE_S, compare: bool = True, **holding: bool) -> None:
         """Answer what is left, stop all workers in order and hold everything to the laws.
 
         Args:
             flags: of the worker that is started when none runs.
             within_s: for answering.
             compare: with an undisturbed worker's answers to the same samples, byte by byte.
+            holding: what is not to be held to the laws; see `hold`.
 
         Raises:
             AssertionError: a law is broken, or a worker did not end in order.
@@ -197,41 +213,49 @@ class Stage:
         if not self.workers:
             self.start("worker-0", *flags)
         self.settle(within_s)
+        for name, worker in self.workers.items():  # before that it knows no SIGTERM
+            if name not in self.mortal:
+                self.until(lambda worker=worker: "started" in worker.log.read_text(errors="replace"), "the start")
         for name in list(self.workers):
             worker = self._leave(name)
-            assert (code := worker.stop(timeout_s=60)) == 0, f"{name} ended with {code}:\n{worker.tail()}"
-        violations = self.violations(self.undisturbed() if compare else None)
+            code = worker.stop(timeout_s=60)
+            assert code == 0 or name in self.mortal, f"{name} ended with {code}:\n{worker.tail()}"
+        violations = self.violations(self.undisturbed() if compare else None, **holding)
         assert not violations, f"{len(violations)} violations, first: {violations[:5]}"
 
-    def violations(self, reference: list[Output] | None = None) -> list[Violation]:
+    def violations(self, reference: Reference | None = None, **holding: bool) -> list[Violation]:
         """Hold what the topics and the store have now to the laws; no worker may run."""
-        self.inputs.sort(key=lambda record: (record.partition, record.offset))
-        outputs = [output(m) for m in read_all(self.deployment.cluster, self.deployment.output_topic)]
-        letters = read_all(self.deployment.cluster, self.deployment.dead_letter_topic)
-        refused = []
-        for letter in letters:
-            h = dict(letter.headers())
-            refused.append((int(h["__streams.errors.partition"]), int(h["__streams.errors.offset"])))
-        assert sorted(refused) == sorted((r.partition, r.offset) for r in self.inputs if r.refused)
-        return check(self.inputs, outputs, reference, refused)
+        self._close_watch()
+        return hold(
+            self.deployment,
+            self.inputs,
+            watch=self.watch if self.watched else None,
+            reference=reference,
+            anew=self.begun_anew,
+            **holding,
+        )
 
     def anew(self, offsets: dict[int, int]) -> None:
         """The operator has let all streams begin anew at these offsets of the partitions."""
         self.begun_anew = offsets
 
-    def undisturbed(self) -> list[Output]:
-        """What a worker answers to the same samples when nobody disturbs it."""
+    def undisturbed(self) -> Reference:
+        """What a worker leaves behind of the same samples when nobody disturbs it."""
         directory = self.deployment.directory / "undisturbed"
         directory.mkdir()
         quiet = Deployment.create(
-            self.deployment.cluster, self.deployment.artifact, directory, input_topic=self.deployment.input_topic
+            self.deployment.cluster,
+            self.deployment.artifact,
+            directory,
+            *self.of_the_records,
+            input_topic=self.deployment.input_topic,
         )
         quiet.spawn = self.deployment.spawn
-        wanted = next_offsets(self.inputs)
+        wanted = next_offsets(self.inputs, self.partitions)
         with quiet.worker("undisturbed") as worker:
             until(lambda: quiet.committed() == wanted, f"committed offsets {wanted}", worker, within_s=PATIENCE_S)
             assert worker.stop() == 0, worker.tail()
-        return [output(message) for message in read_all(quiet.cluster, quiet.output_topic)]
+        return Reference.of(quiet)
 
 
 def next_offsets(inputs: Sequence[Input], partitions: int = PARTITIONS) -> list[int]:

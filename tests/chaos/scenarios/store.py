@@ -78,7 +78,7 @@ def _damaged(name: str, words: str, damage: Callable[[Path], None], everything: 
                 damage(path)
                 context.faults[f"checkpoint {name}"] += 1
             stage.publish(500)
-            stage.finish()
+            stage.finish(checkpoints=False)
 
     which = "Every checkpoint" if everything else "The newest checkpoint of every partition"
     how = "the state is rebuilt from the log" if everything else "an older one is taken"

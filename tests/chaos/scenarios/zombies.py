@@ -22,6 +22,7 @@ def _zombie(protocol: str) -> None:
         with context.stage(*QUICK, *MAX_POLL, *PROTOCOLS[protocol]) as stage:
             with stage.flowing():
                 zombie = stage.start("worker-0")
+                stage.mortal.add("worker-0")
                 stage.progress(100)
                 stage.start("worker-1")
                 stage.progress(context.random.randint(100, 500))
@@ -31,6 +32,7 @@ def _zombie(protocol: str) -> None:
                 time.sleep(context.random.uniform(4, 8))  # beyond the session and max.poll.interval
                 zombie.thaw()
                 stage.progress(500)
+                time.sleep(2)  # long enough for its own commit to arrive, if it had one
             _end_zombie(stage)
             stage.finish()
 
@@ -59,6 +61,7 @@ def hanging(context: Context) -> None:
             stage.start("worker-1")
             stage.progress(100)
             stage.start_with_failpoint("after-offsets:20:6", "worker-0")
+            stage.mortal.add("worker-0")
             context.faults["hang"] += 1
             stage.until(lambda: "hanging" in stage.workers["worker-0"].tail(20_000), "the hang")
             _taken_over(stage)
