@@ -17,7 +17,7 @@ from tests.simulator.errors import TimedOut, plain, timed_out
 from tests.simulator.host import Host
 
 NOWHERE = -1001
-STEP_S = 0.05
+STEP_S = 0.2
 MOMENT_S = 0.001
 Callbacks = Mapping[str, Callable[[Any, list[TopicPartition]], None]]
 
