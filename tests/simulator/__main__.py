@@ -69,7 +69,7 @@ def replay(arguments: argparse.Namespace) -> int:
     plan = generate(arguments.seed)
     bug: AbstractContextManager[None] = seeded(arguments.mutant) if arguments.mutant else nullcontext()
     with simulated(), bug:
-        if arguments.shrink:
+        if arguments.shrink and run(plan).violations:
             plan = shrink(plan)
         print(plan.described(), end="\n\n")
         report = run(plan, print)

@@ -24,6 +24,7 @@ class Disk:
 
     Attributes:
         on_publish: called with each published snapshot.
+        on_remove: called with each that was removed, and the names of the files that are left beside it.
         folders: files by folder.
         former: every file that ever was in a folder.
         snapshots: all that was ever published, by folder and name.
@@ -31,6 +32,7 @@ class Disk:
     """
 
     on_publish: Callable[[Snapshot], None] = lambda snapshot: None
+    on_remove: Callable[[Snapshot, list[str]], None] = lambda snapshot, left: None
     folders: dict[str, Files] = field(default_factory=dict)
     former: dict[str, Files] = field(default_factory=dict)
     snapshots: dict[tuple[str, str], Snapshot] = field(default_factory=dict)
@@ -112,7 +114,9 @@ class SimFolders:
         """Remove; nothing when it is gone."""
         self._host.point("before remove")
         self._fail_if_told()
-        self._disk.folders.get(folder, {}).pop(name, None)
+        if self._disk.folders.get(folder, {}).pop(name, None) is not None:
+            self._host.note(f"removed {folder}/{name[:24]}")
+            self._disk.on_remove(self._disk.snapshots[folder, name], list(self._disk.folders[folder]))
 
     def sweep(self, folder: str, older_than_s: float) -> list[str]:
         """There are no leftovers."""

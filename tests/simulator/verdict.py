@@ -51,6 +51,14 @@ def check_publication(world: World, snapshot: Snapshot) -> None:
         )
 
 
+def check_removal(world: World, snapshot: Snapshot, left: list[str]) -> None:
+    """Two checkpoints at or below the committed offset are kept (rule 15)."""
+    usable = [name for name in left if int(name[:20]) <= world.group.decided((INPUT, snapshot.partition))]
+    if len(usable) < 2:
+        where = f"of partition {snapshot.partition} at {snapshot.next_offset}"
+        world.report.violations.append(f"removal of the checkpoint {where} leaves {len(usable)} that can be used")
+
+
 def check(world: World) -> None:
     """Hold all laws."""
     wrong = world.report.violations

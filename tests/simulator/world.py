@@ -62,7 +62,10 @@ class World:
         topics = {INPUT: plan.partitions, OUTPUT: OUTPUT_PARTITIONS, DEAD_LETTERS: 1}
         self.cluster.topics = {name: [Log() for _ in range(count)] for name, count in topics.items()}
         self.group = self.cluster.group(GROUP)
-        self.disk = Disk(on_publish=lambda snapshot: verdict.check_publication(self, snapshot))
+        self.disk = Disk(
+            on_publish=lambda snapshot: verdict.check_publication(self, snapshot),
+            on_remove=lambda snapshot, left: verdict.check_removal(self, snapshot, left),
+        )
         self.report = Report()
         self._steps: Iterator[Step] = iter(plan.steps)
         self._processes: list[WorkerProcess | None] = [None] * plan.workers
