@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from worker.model.parity import draw_samples, expected_answers, rounding_noise, run_interleaved
+from worker.model.parity import difference, draw_samples, expected_answers, rounding_noise, run_interleaved
 from worker.model.step_model import StepModel
 
 
@@ -56,7 +56,7 @@ def largest_difference(model: Any, seed: int = 1) -> tuple[float, int]:
         alive = np.flatnonzero(lengths >= length)
         ours = np.stack([answers[row][length - 1] for row in alive])
         assert np.isfinite(ours).all(), "an answer is no number"
-        largest = max(largest, float(np.max(np.abs(ours - expected[alive]))))
+        largest = max(largest, difference(ours, expected[alive], stepped.mean_of_none))
         prefixes += len(alive)
     return largest, prefixes
 

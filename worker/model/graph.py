@@ -63,6 +63,7 @@ class StepGraph:
         slots: `(path, slot)` for all state, in the order in which `step` takes it.
         causal: the model answers every timestep; otherwise its answer describes the sequence so far.
         vocabularies: columns that an Embedding looks up, and the number of its rows.
+        mean_of_none: Keras' answer is NaN as long as all timesteps are masked, see `layers.pooling.RunningMean`.
 
     Args:
         model: Sequential or functional, built, with inputs per timestep (see `inputs`).
@@ -89,6 +90,7 @@ class StepGraph:
         self.causal = all(head.temporal for head in self.heads)
         self.slots: list[tuple[str, Slot]] = [(call.path, slot) for call in self.calls for slot in call.rule.slots]
         found = [getattr(call.rule, "vocabulary", None) for call in self.calls]
+        self.mean_of_none = any(getattr(call.rule, "mean_of_none", False) for call in self.calls)
         self.vocabularies: list[tuple[range, int]] = [vocabulary for vocabulary in found if vocabulary is not None]
 
     def step(self, samples: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:

@@ -42,7 +42,7 @@ def certify(model: Any, stepped: Any, seeds: tuple[int, ...] = SEEDS) -> Certifi
         for length, expected in expected_answers(model, stepped.causal, samples):
             alive = np.flatnonzero(lengths >= length)
             stepped_answers = np.stack([answers[row][length - 1] for row in alive])
-            largest = max(largest, _difference(stepped_answers, expected[alive]))
+            largest = max(largest, difference(stepped_answers, expected[alive], stepped.mean_of_none))
             prefixes += len(alive)
     noise = rounding_noise(model, draws)
     return Certificate(largest, tolerance_for(noise), prefixes, SEQUENCES * len(seeds), seeds, buckets, noise)
@@ -72,7 +72,8 @@ def rounding_noise(model: Any, draws: Sequence[Floats]) -> float:
         for samples in draws:
             inputs = keras.tree.map_structure(tf.constant, inputs_of(keras_model, samples))
             pairs = zip(compiled(inputs), answer(inputs), strict=True)
-            largest = max(largest, *(_difference(np.asarray(one), np.asarray(other)) for one, other in pairs))
+            # What is NaN in both is no noise; the comparison with stepping finds it.
+            largest = max(largest, *(difference(*_without_common_nan(np.asarray(a), np.asarray(b))) for a, b in pairs))
         return largest
     except (tf.errors.OpError, NotImplementedError, TypeError, ValueError):  # an operation that XLA does not have
         return 0.0
@@ -171,10 +172,25 @@ def run_interleaved(
     return [part for answer, start in zip(answers, starts, strict=True) for part in np.split(answer, start[1:])]
 
 
-def _difference(one: Floats, other: Floats) -> float:
-    """The largest absolute difference; infinite where one is no number."""
-    largest = float(np.max(np.abs(one - other)))
+def difference(stepped: Floats, expected: Floats, mean_of_none: bool = False) -> float:
+    """The largest absolute difference; infinite where one is no number.
+
+    Args:
+        stepped: answers.
+        expected: Keras' answers.
+        mean_of_none: where Keras answers NaN, a number is right: the model pools over timesteps that are not masked,
+            and Keras divides 0 by 0 as long as all are.
+    """
+    if mean_of_none:
+        expected = np.where(np.isnan(expected), stepped, expected)
+    largest = float(np.max(np.abs(stepped - expected)))
     return largest if np.isfinite(largest) else float("inf")
+
+
+def _without_common_nan(one: Floats, other: Floats) -> tuple[Floats, Floats]:
+    """Both, with 0 where both are NaN."""
+    common = np.isnan(one) & np.isnan(other)
+    return np.where(common, np.float32(0), one), np.where(common, np.float32(0), other)
 
 
 def _accepting(model: Any, shape: tuple[int, ...]) -> Any:

@@ -53,6 +53,7 @@ class StepModel:
         initial_state: `(state_size,)` float32, the state before the first sample.
         causal: the Keras model answers every timestep; otherwise it answers a whole sequence, and stepping gives
             its answer for the sequence so far.
+        mean_of_none: Keras' answer is NaN as long as all timesteps are masked, and the stepped one is a number.
 
     Args:
         model: a built Sequential or functional Keras model. Its weights are copied.
@@ -65,6 +66,7 @@ class StepModel:
         self._graph = StepGraph(model)
         self._weights = [(variable, tf.constant(variable.numpy())) for variable in model.variables]
         self.features, self.outputs, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
+        self.mean_of_none = self._graph.mean_of_none
         self.layout = _layout(self._graph)
         self.state_size = sum(slot.size for slot in self.layout)
         pieces = [slot.initial.reshape(-1) for _, slot in self._graph.slots]

@@ -59,10 +59,14 @@ class RunningMean(RunningPooling):
     The sum is kept in two float32, the second for what the first rounds away (Dekker 1971), so the mean is within one
     rounding of the exact one however long the sequence is; what differs from Keras is Keras' own rounding of a long
     float32 sum. Where all timesteps are masked, Keras divides 0 by 0; the mean of none is 0 here.
+
+    Attributes:
+        mean_of_none: that can happen.
     """
 
     def __init__(self, call: Call) -> None:
         super().__init__(call)
+        self.mean_of_none = self.running and call.flow.masked
         if self.running:
             zeros = np.zeros(self.features, np.float32)
             self.slots = (Slot("sum", zeros), Slot("sum_rest", zeros), Slot("count", np.zeros(2, np.float32)))
