@@ -16,7 +16,7 @@ import pytest
 
 from tests.brokers.choice import choose, must_have_broker, real_broker
 from tests.brokers.jars import fetch_jars, what_is_missing
-from tests.brokers.kafka_process import KafkaProcess
+from tests.brokers.kafka_process import KafkaProcess, wait_for_topic
 from worker.admin import BROKER_DEFAULT, Cluster
 from worker.embedded import EmbeddedBroker
 
@@ -57,6 +57,7 @@ class TestCluster:
         unique = self.unique(name)
         named = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in settings.items()}
         Cluster(self.conf).create(unique, partitions, BROKER_DEFAULT, named)
+        wait_for_topic(self.bootstrap_servers, unique)
         return unique
 
 

@@ -205,6 +205,26 @@ def wait_for_metadata(
             raise TimeoutError(f"no Kafka broker answers at {bootstrap_servers}")
 
 
+def wait_for_topic(bootstrap_servers: str, topic: str, timeout_s: float = 60.0) -> None:
+    """Return when every partition of a new topic has a leader: creation is confirmed before brokers have heard of it.
+
+    Raises:
+        TimeoutError: it takes too long.
+    """
+    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            found = admin.list_topics(topic, timeout=5).topics[topic]
+            if found.error is None and found.partitions and all(p.leader >= 0 for p in found.partitions.values()):
+                return
+        except KafkaException:
+            pass  # a broker that is busy, or has just started
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"topic {topic} has no leaders after {timeout_s:g} s")
+        time.sleep(0.02)
+
+
 def new_cluster_id() -> str:
     """A random UUID in Kafka's spelling: 22 characters of URL-safe base64."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")

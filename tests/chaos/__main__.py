@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+import threading
 import time
 import traceback
 from pathlib import Path
 
-from tests.chaos.play import playing
+from tests.chaos.play import playing, soaking
 from tests.chaos.scenarios import SCENARIOS, Skipped
+from tests.chaos.soak import Goal, Soak, table
 
 
 def main() -> int:
@@ -28,9 +30,19 @@ def main() -> int:
     run.add_argument("names", nargs="+", metavar="SCENARIO", help="a name, or the beginning of several with * behind")
     run.add_argument("--seed", type=int, default=None, help="the same again; drawn and printed by default")
     run.add_argument("--keep", type=Path, default=None, help="directory for logs, checkpoints and brokers' logs")
+    soak = commands.add_parser("soak", help="a random mix of all faults; `make soak ARGS='--minutes 10'`")
+    soak.add_argument("--minutes", type=float, help="stop after so long")
+    soak.add_argument("--kills", type=int, help="stop when so many workers were killed, and")
+    soak.add_argument("--faults", type=int, help="so many other faults were done")
+    soak.add_argument("--seed", type=int, default=None, help="decides what is left to chance; drawn by default")
+    soak.add_argument("--lanes", type=int, default=2, help="deployments side by side [2]")
+    soak.add_argument("--cold", action="store_true", help="start workers as they are, not as forks of a warm process")
+    soak.add_argument("--keep", type=Path, default=None, help="directory for the evidence of broken laws")
     arguments = parser.parse_args()
     if arguments.command == "list":
         return _list(arguments.pattern)
+    if arguments.command == "soak":
+        return _soak(arguments)
     return _run(arguments.names, arguments.seed, arguments.keep)
 
 
@@ -66,6 +78,48 @@ def _run(patterns: list[str], seed: int | None, keep: Path | None) -> int:
             done = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
             print(f"exact    {name} seed {seed} ({time.monotonic() - begun:.0f} s: {done})", flush=True)
     return 1 if broken else 0
+
+
+def _soak(arguments: argparse.Namespace) -> int:
+    goal = Goal(arguments.minutes, arguments.kills, arguments.faults)
+    if goal == Goal():
+        goal = Goal(minutes=10)
+    seed = time.time_ns() % 1_000_000 if arguments.seed is None else arguments.seed
+    directory = arguments.keep or Path(tempfile.mkdtemp(prefix="soak-"))
+    command = " ".join(
+        ["python -m tests.chaos", *sys.argv[1:], *([] if arguments.seed is not None else [f"--seed {seed}"])]
+    )
+    print(f"{command}\nevidence of broken laws: {directory}", flush=True)
+    with soaking(directory, seed, goal, cold=arguments.cold) as soak:
+        lanes = [threading.Thread(target=soak.lane, args=(number,), daemon=True) for number in range(arguments.lanes)]
+        for lane in lanes:
+            lane.start()
+        try:
+            _watch(soak, lanes)
+        except KeyboardInterrupt:
+            print("\nending: what was begun is still held to the laws; Ctrl-C again ends at once", flush=True)
+            soak.stopping.set()
+            try:
+                _watch(soak, lanes)
+            except KeyboardInterrupt:
+                print("\nended at once: deployments under way were not checked")
+        print("\n" + table(soak.tally, soak.seconds, command), flush=True)
+        return 1 if soak.tally.violations else 0
+
+
+def _watch(soak: Soak, lanes: list[threading.Thread]) -> None:
+    """A line of progress while lanes run: rewritten on a terminal, now and then elsewhere."""
+    terminal, said = sys.stdout.isatty(), 0.0
+    while any(lane.is_alive() for lane in lanes):
+        lanes[0].join(0.5)
+        time.sleep(0.5)
+        if terminal or soak.seconds - said > 30:
+            said, tally = soak.seconds, soak.tally
+            line = (
+                f"{said / 60:5.1f} min  {tally.kills.total()} kills  {tally.faults.total()} other faults  "
+                f"{tally.deployments} deployments  {tally.records:,} records  {len(tally.violations)} violations"
+            )
+            print(f"\r{line}" if terminal else line, end="" if terminal else "\n", flush=True)
 
 
 def _fits(name: str, pattern: str) -> bool:

@@ -46,6 +46,7 @@ class Nursery:
         self._socket = ours
         self._lines = ours.makefile("r")
         self._changed = threading.Condition()
+        self._starting = threading.Lock()
         self._started: list[int] = []
         self._codes: dict[int, int] = {}
         self._ready = self._ended = False
@@ -71,9 +72,14 @@ class Nursery:
             log: file that receives both outputs.
         """
         arguments = [str(part) for part in command]
-        module, rest = (arguments[2], arguments[3:]) if arguments[1] == "-m" else ("worker.cli", arguments[1:])
+        if Path(arguments[0]).name == "cellstream":
+            module, rest = "worker.cli", arguments[1:]
+        elif arguments[0] == sys.executable and arguments[1] == "-m":
+            module, rest = arguments[2], arguments[3:]
+        else:  # a program that runs `cellstream` in its own way
+            return Process(command, log)
         log.touch()  # it can be read as soon as this returns
-        with self._changed:
+        with self._starting, self._changed:  # one at a time, or an answer would be taken for another's
             count = len(self._started)
             assert self._changed.wait_for(lambda: self._ready or self._ended, READY_S), self.process.tail()
             self._send({"module": module, "arguments": rest, "log": str(log)})

@@ -10,8 +10,13 @@ from pathlib import Path
 
 from tests.brokers.choice import choose, real_broker
 from tests.brokers.fixtures import TestCluster
+from tests.brokers.jars import fetch_jars
+from tests.brokers.kafka_process import KafkaProcess
 from tests.chaos.nursery import Nursery
+from tests.chaos.proxy import Proxy
 from tests.chaos.scenarios import Context, Scenario
+from tests.chaos.scenarios.context import QUICK_BROKER
+from tests.chaos.soak import Goal, Soak
 from tests.deployment import make_artifact
 
 
@@ -37,3 +42,24 @@ def playing(directory: Path) -> Iterator[Callable[[Scenario, int], Counter[str]]
             return context.faults
 
         yield play
+
+
+@contextmanager
+def soaking(directory: Path, seed: int, goal: Goal, cold: bool = False) -> Iterator[Soak]:
+    """A soak on a broker of its own, behind a proxy.
+
+    Args:
+        directory: for what broken laws leave.
+        seed: decides what is left to chance.
+        goal: when it is over.
+        cold: every worker imports TensorFlow by itself.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        nursery = None if cold else stack.enter_context(Nursery(directory))
+        proxy = stack.enter_context(Proxy())
+        broker = KafkaProcess(fetch_jars(), directory / "kafka", QUICK_BROKER, heap_mb=768, proxied=proxy.port)
+        proxy.upstream = broker.behind_proxy
+        stack.enter_context(broker)
+        artifact = make_artifact(directory / "artifact")
+        yield Soak(broker, proxy, nursery, artifact, directory, seed, goal)

@@ -150,16 +150,24 @@ class Proxy:
                 client, _ = self._server.accept()
             except OSError:
                 return  # closed
-            try:
-                broker = socket.create_connection(("127.0.0.1", self.upstream), timeout=5)
-            except OSError:
-                client.close()  # the broker is away: as if nobody listened here
-                continue
-            broker.settimeout(None)
-            connection = _Connection(self, client, broker)
-            with self._lock:
-                self._connections.add(connection)
-            connection.start()
+            # In a thread of its own: a frozen broker, whose queue of connections is full, must not keep the others.
+            threading.Thread(target=self._connect, args=(client,), name="proxied", daemon=True).start()
+
+    def _connect(self, client: socket.socket) -> None:
+        try:
+            broker = socket.create_connection(("127.0.0.1", self.upstream), timeout=5)
+        except OSError:
+            client.close()  # the broker is away: as if nobody listened here
+            return
+        if broker.getsockname() == broker.getpeername():  # a port that nobody listens on has connected to itself
+            broker.close()
+            client.close()
+            return
+        broker.settimeout(None)
+        connection = _Connection(self, client, broker)
+        with self._lock:
+            self._connections.add(connection)
+        connection.run()
 
 
 class _Connection:
@@ -173,9 +181,10 @@ class _Connection:
         for one in (client, broker):
             one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
-    def start(self) -> None:
-        for target in (self._requests, self._replies):
-            threading.Thread(target=self._guarded, args=(target,), name="proxied", daemon=True).start()
+    def run(self) -> None:
+        """Pass on what comes until one end is gone."""
+        threading.Thread(target=self._guarded, args=(self._replies,), name="proxied", daemon=True).start()
+        self._guarded(self._requests)
 
     def close(self) -> None:
         """Cut both ends."""
@@ -186,7 +195,7 @@ class _Connection:
     def _guarded(self, target: object) -> None:
         try:
             target()  # type: ignore[operator]
-        except OSError:
+        except (OSError, struct.error):
             pass  # one end is gone, and the other follows
         finally:
             self.close()

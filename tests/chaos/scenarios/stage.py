@@ -32,10 +32,12 @@ class Stage:
         deployment: with topics and nothing else.
         random: decides what is left to chance.
         faults: counts what is done, by kind.
-        inputs: what is in the input topic already.
+        watch_every_s: pause between two looks at offsets and checkpoints.
     """
 
-    def __init__(self, deployment: Deployment, random: Random, faults: Counter[str]) -> None:
+    def __init__(
+        self, deployment: Deployment, random: Random, faults: Counter[str], watch_every_s: float = 0.02
+    ) -> None:
         self.deployment = deployment
         self.random = random
         self.faults = faults
@@ -45,7 +47,7 @@ class Stage:
         self.mortal: set[str] = set()  # workers that may end by themselves
         self.workers: dict[str, Process] = {}
         self.former: list[Process] = []
-        self.watch = Watch(deployment)
+        self.watch = Watch(deployment, watch_every_s)
         self.watched = True  # what the watch saw is held to the laws, too
         self._watch_closed = False
         self._seed = random.randrange(1 << 30)
@@ -113,20 +115,20 @@ class Stage:
     def kill(self, name: str = "worker-0") -> None:
         """`kill -9`."""
         self.faults["kill -9"] += 1
-        worker = self._leave(name)
+        worker = self.leave(name)
         assert worker.returncode is None, f"{name} had ended with {worker.returncode}:\n{worker.tail()}"
         worker.kill()
 
     def stop(self, name: str = "worker-0") -> None:
         """SIGTERM, and an end in order."""
         self.faults["SIGTERM"] += 1
-        worker = self._leave(name)
+        worker = self.leave(name)
         code = worker.stop(timeout_s=60)
         assert code == 0, f"{name} ended with {code} after SIGTERM:\n{worker.tail()}"
 
     def dies(self, name: str = "worker-0", within_s: float = PATIENCE_S, kind: str = "failpoint") -> None:
         """Wait until a worker with a failpoint has killed itself."""
-        worker = self._leave(name)
+        worker = self.leave(name)
         try:
             code = worker.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -137,7 +139,7 @@ class Stage:
 
     def ends(self, code: int, *words: str, name: str = "worker-0", within_s: float = PATIENCE_S) -> None:
         """A worker ends by itself with this exit code, and says why."""
-        worker = self._leave(name)
+        worker = self.leave(name)
         try:
             found = worker.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -150,9 +152,10 @@ class Stage:
     def close_workers(self) -> None:
         """End what still runs, by force."""
         for name in list(self.workers):
-            self._leave(name).kill()
+            self.leave(name).kill()
 
-    def _leave(self, name: str) -> Process:
+    def leave(self, name: str) -> Process:
+        """Take a worker out of those that should live; what becomes of it is for the caller."""
         worker = self.workers.pop(name)
         self.former.append(worker)
         return worker
@@ -184,6 +187,10 @@ class Stage:
         """Wait until everything published so far is answered and committed."""
         wanted = next_offsets(self.inputs, self.partitions)
         self.until(lambda: self._committed() == wanted, f"committed offsets {wanted}", within_s)
+
+    def settled(self) -> bool:
+        """Everything published so far is answered and committed."""
+        return self._committed() == next_offsets(self.inputs, self.partitions)
 
     def _committed(self) -> list[int]:
         asked = [TopicPartition(self.deployment.input_topic, partition) for partition in range(self.partitions)]
@@ -217,7 +224,7 @@ class Stage:
             if name not in self.mortal:
                 self.until(lambda worker=worker: "started" in worker.log.read_text(errors="replace"), "the start")
         for name in list(self.workers):
-            worker = self._leave(name)
+            worker = self.leave(name)
             code = worker.stop(timeout_s=60)
             assert code == 0 or name in self.mortal, f"{name} ended with {code}:\n{worker.tail()}"
         violations = self.violations(self.undisturbed() if compare else None, **holding)
@@ -266,14 +273,27 @@ def next_offsets(inputs: Sequence[Input], partitions: int = PARTITIONS) -> list[
     return list(ends.values())
 
 
-_RESTORED = re.compile(r"restored .*?committed=(\d+) .*?next_offset=(\d+) partition=(\d+)")
+_EVENT = re.compile(
+    r"(?P<aborted>aborted .*?partitions=)|assigned .*?partitions=\[(?P<assigned>[\d, ]*)\]"
+    r"|restored .*?committed=(?P<committed>\d+) .*?next_offset=(?P<begin>\d+) partition=(?P<partition>\d+)"
+)
 
 
-def replays(workers: Sequence[Process]) -> list[tuple[int, int, int]]:
-    """Partition, begin and end of each replay, by the workers' logs; those of no record are left out."""
-    found = []
+def replays(workers: Sequence[Process]) -> tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]:
+    """Partition, begin and end of each replay of at least one record, by the workers' logs.
+
+    Returns:
+        Those that follow a hand-over, and those that follow an abort (or are such a one, handed over unfinished).
+    """
+    handed_over, aborted = set(), set()
     for worker in workers:
-        for committed, begin, partition in _RESTORED.findall(worker.log.read_text(errors="replace")):
-            if int(begin) < int(committed):
-                found.append((int(partition), int(begin), int(committed)))
-    return found
+        after_abort = False
+        for event in _EVENT.finditer(worker.log.read_text(errors="replace")):
+            if event["aborted"]:
+                after_abort = True
+            elif event["partition"] is None:
+                after_abort &= not event["assigned"]
+            elif int(event["begin"]) < int(event["committed"]):
+                replay = int(event["partition"]), int(event["begin"]), int(event["committed"])
+                (aborted if after_abort else handed_over).add(replay)
+    return handed_over - aborted, aborted
