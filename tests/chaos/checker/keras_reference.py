@@ -9,6 +9,7 @@ does not.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -58,6 +59,7 @@ class KerasReference:
         self.tolerance: float = manifest["parity"]["tolerance"]
         self._model = keras.saving.load_model(artifact / "model.keras", compile=False)
         self._layers = list(_recurrent(self._model))
+        self._lock = threading.Lock()  # layers are overheard one call at a time
 
     def answers(self, sequences: Mapping[str, Sequence[Sequence[float]]], seed: int = 0) -> Answers:
         """Call the model over whole sequences.
@@ -72,10 +74,12 @@ class KerasReference:
         arrays = {name: np.array(samples, np.float32) for name, samples in sequences.items()}
         found = Answers({}, {slot: {} for _, slots in self._layers for slot in slots})
         for names in _alike(arrays):
-            self._call(arrays, names, found)
+            with self._lock:
+                self._call(arrays, names, found)
         for name in Random(seed).sample(sorted(arrays), min(ALONE, len(arrays))):
             alone = Answers({}, {slot: {} for slot in found.states})
-            self._call(arrays, [name], alone)
+            with self._lock:
+                self._call(arrays, [name], alone)
             apart = np.abs(alone.probabilities[name] - found.probabilities[name]).max()
             assert not apart > self.tolerance, f"Keras' answers for sequence {name} depend on its neighbours: {apart}"
         return found
@@ -101,10 +105,14 @@ class KerasReference:
                     found.states[slot][name] = piece[row, : len(arrays[name])]
 
 
-@lru_cache(maxsize=4)
 def keras_reference(artifact: Path) -> KerasReference:
     """The reference of an artifact, loaded once."""
-    return KerasReference(artifact)
+    with _loading:
+        return _loaded(artifact)
+
+
+_loading = threading.Lock()
+_loaded = lru_cache(maxsize=4)(KerasReference)
 
 
 def _recurrent(model: Any, prefix: str = "") -> Iterator[tuple[Any, list[tuple[str, str]]]]:

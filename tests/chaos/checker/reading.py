@@ -133,8 +133,18 @@ def committed_offsets(cluster: TestCluster, group_id: str, topic: str, partition
 
 
 def partitions_of(cluster: TestCluster, topic: str) -> int:
-    """How many partitions a topic has now."""
-    return len(AdminClient(dict(cluster.conf)).list_topics(topic, timeout=20).topics[topic].partitions)
+    """How many partitions a topic has now; one that was created a moment ago is waited for.
+
+    Raises:
+        AssertionError: the broker does not know the topic.
+    """
+    deadline = time.monotonic() + 30
+    while True:
+        found = AdminClient(dict(cluster.conf)).list_topics(topic, timeout=20).topics[topic]
+        if found.error is None and found.partitions:
+            return len(found.partitions)
+        assert time.monotonic() < deadline, f"{topic}: {found.error}"
+        time.sleep(0.1)
 
 
 def output(message: Message) -> Output:

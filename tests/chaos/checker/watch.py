@@ -47,6 +47,7 @@ class Watch(Reader):
         cluster = deployment.cluster
         self.deployment = deployment
         self.observations: list[Observation] = []
+        self.blind: str | None = None  # why the latest look failed
         self.dead_letters = Reader(
             cluster, deployment.dead_letter_topic, partitions_of(cluster, deployment.dead_letter_topic)
         )
@@ -63,6 +64,9 @@ class Watch(Reader):
         self._looking = threading.Thread(target=self._look_on, name="watch", daemon=True)
         self._looking.start()
 
+    def __enter__(self) -> Watch:
+        return self
+
     def __exit__(self, kind: type[BaseException] | None, *others: object) -> None:
         self._closing.set()
         self._looking.join()
@@ -75,6 +79,11 @@ class Watch(Reader):
     def forgive(self) -> None:
         """The operator moves or deletes the group's offsets now: they may go back once."""
         self._forgiven = True
+
+    @property
+    def committed(self) -> tuple[int, ...]:
+        """The group's offsets at the latest look; none before the first."""
+        return self.observations[-1].committed if self.observations else ()
 
     @property
     def evidence(self) -> Path:
@@ -126,9 +135,13 @@ class Watch(Reader):
             forgiven, self._forgiven = self._forgiven, False
             try:
                 observation = self._look(forgiven)
-            except KafkaException:
+            except (KafkaException, TimeoutError) as fault:
                 self._forgiven |= forgiven  # the broker is away; what matters is what can be seen when it is back
+                self.blind = str(fault)
+                # A client that was told once that a topic is unknown, right after its creation, may say so for ever.
+                self._admin = AdminClient(dict(self.deployment.cluster.conf))
                 continue
+            self.blind = None
             if not self.observations or not _same(self.observations[-1], observation):
                 self.observations.append(observation)
 
@@ -137,12 +150,16 @@ class Watch(Reader):
         saved = self._look_at_checkpoints() if self._checkpoints else {}
         topic = self.deployment.input_topic
         wanted = [TopicPartition(topic, partition) for partition in range(self._inputs)]
-        committed = tuple(entry.offset for entry in self._asking.committed(wanted, timeout=ANSWER_S))
+        answers = self._asking.committed(wanted, timeout=ANSWER_S)
+        failed = next((entry.error for entry in answers if entry.error is not None), None)
+        if failed is not None:
+            raise KafkaException(failed)
+        committed = tuple(entry.offset for entry in answers)
         at_s = time.time()
         places = [TopicPartition(self.deployment.output_topic, partition) for partition in range(self._partitions)]
         places += [TopicPartition(self.deployment.dead_letter_topic, p) for p in range(self._partitions)]
         asked = self._admin.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=ANSWER_S)
-        ends = {(place.topic, place.partition): answer.result().offset for place, answer in asked.items()}
+        ends = {(place.topic, place.partition): answer.result(2 * ANSWER_S).offset for place, answer in asked.items()}
         return Observation(at_s, seen, saved, committed, ends, forgiven)
 
     def _look_at_checkpoints(self) -> dict[int, int]:
