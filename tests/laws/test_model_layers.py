@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
 from worker.model.tensorflow_setup import setup_tensorflow
@@ -15,6 +16,8 @@ import keras  # noqa: E402  (after its variables are set)
 
 from tests.laws.streamed import functional, largest_difference, sequential, with_random_weights  # noqa: E402
 from worker.model.keras_file import model_bytes, open_model  # noqa: E402
+from worker.model.layers.pooling import WORD  # noqa: E402
+from worker.model.step_model import StepModel  # noqa: E402
 
 L = keras.layers
 TOLERANCE = 1e-6
@@ -205,3 +208,30 @@ def test_every_layer_answers_what_keras_answers(name: str) -> None:
     difference, prefixes = largest_difference(MODELS[name]())
     assert difference <= TOLERANCE
     assert prefixes > 30
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_running_mean_stays_exact_beyond_what_a_float32_counts_to(masked: bool) -> None:
+    model = functional(lambda x: L.GlobalAveragePooling1D()(L.Masking(9.0)(x) if masked else x))
+    stepped = StepModel(model)
+    names = {slot.name: slice(slot.offset, slot.offset + slot.size) for slot in stepped.layout}
+    timesteps, mean = 2**24 + WORD - 1, np.array([0.1, 1000.0, -3.0], np.float32)
+    exact = timesteps * mean.astype(np.float64)
+    states = np.tile(stepped.initial_state, (64, 1))
+    states[:, names["sum"]] = exact
+    states[:, names["sum_rest"]] = exact - exact.astype(np.float32)
+    states[:, names["count"]] = timesteps % WORD, timesteps // WORD
+    mask, sample = np.ones((4, 64), bool), np.array([0.7, 1.0, 2.0], np.float32)
+    for k in range(50):
+        answers, states = stepped.run_block(np.tile(sample, (4, 64, 1)), mask, ~mask, states)
+        expected = (exact + 4 * (k + 1) * sample.astype(np.float64)) / (timesteps + 4 * (k + 1))
+        np.testing.assert_allclose(answers[-1, 0], expected, rtol=2e-7)
+
+
+def test_a_number_that_is_no_row_of_the_table_is_cut_to_the_nearest() -> None:
+    model = functional(lambda x: L.TimeDistributed(L.Flatten())(L.Embedding(4, 2)(x)), features=1)
+    stepped = StepModel(model)
+    mask, inputs = np.ones((1, 64), bool), np.zeros((1, 64, 1), np.float32)
+    inputs[0, :6, 0] = [-5, 0.9, 3, 3.9, 4, 1e9]
+    answers, _ = stepped.run_block(inputs, mask, mask, np.zeros((64, 0), np.float32))
+    np.testing.assert_array_equal(answers[0, :6], model.get_weights()[0][[0, 0, 3, 3, 3, 3]])

@@ -51,12 +51,11 @@ def export(
 
     opened = open_model(content, str(model))
     graph = StepGraph(opened)
-    default = ["positive"] if graph.outputs == 1 else [str(column) for column in range(graph.outputs)]
     artifact = write_artifact(
         opened,
         directory,
         features=_split(features) or [f"x{column}" for column in range(graph.features)],
-        classes=_split(classes) or default,
+        classes=_split(classes) or graph.default_classes,
     )
     show(report(artifact, load_step_model(artifact)), as_json)
 

@@ -93,6 +93,16 @@ class StepGraph:
         self.mean_of_none = any(getattr(call.rule, "mean_of_none", False) for call in self.calls)
         self.vocabularies: list[tuple[range, int]] = [vocabulary for vocabulary in found if vocabulary is not None]
 
+    @property
+    def default_classes(self) -> list[str]:
+        """A name for every column of the answer: with several outputs, behind the name of its output."""
+        several = len(self.heads) > 1
+        named = []
+        for head in self.heads:
+            columns = ["positive"] if head.width == 1 else [str(column) for column in range(head.width)]
+            named += [f"{head.name}/{column}" if several else column for column in columns]
+        return named
+
     def step(self, samples: Tensor, state: list[Tensor]) -> tuple[Tensor, list[Tensor]]:
         """Advance by one timestep.
 
