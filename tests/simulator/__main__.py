@@ -17,7 +17,7 @@ from multiprocessing import get_context
 from tests.chaos.mutants import MUTANTS, seeded
 from tests.simulator.patches import simulated
 from tests.simulator.plan import generate
-from tests.simulator.search import Tally, first_found, run, search, shrink
+from tests.simulator.search import Tally, first_found, run, shrink, tally
 
 PIECE = 250
 SAID_EVERY_S = 5.0
@@ -49,19 +49,19 @@ def run_many(arguments: argparse.Namespace) -> int:
     """Run schedules with a line of progress; ends with a table."""
     first, count = arguments.seed, arguments.schedules
     pieces = [range(begin, min(begin + PIECE, first + count)) for begin in range(first, first + count, PIECE)]
-    tally, begun, said = Tally(), time.monotonic(), 0.0
+    total, begun, said = Tally(), time.monotonic(), 0.0
     for part in _parts(pieces, arguments.processes):
-        tally.merge(part)
+        total.merge(part)
         for seed, violations in part.failed.items():
             print(f"seed {seed}: {violations[0]}", flush=True)
         seconds = time.monotonic() - begun
         if seconds - said > SAID_EVERY_S:
             said = seconds
-            print(f"{tally.schedules:,} of {count:,}, {len(tally.failed)} violations, {seconds:.0f} s", flush=True)
-    print(f"\n{_table(tally)}\n\nseeds {first} to {first + count - 1}, {time.monotonic() - begun:.0f} s")
-    for seed in sorted(tally.failed)[:10]:
+            print(f"{total.schedules:,} of {count:,}, {len(total.failed)} violations, {seconds:.0f} s", flush=True)
+    print(f"\n{_table(total)}\n\nseeds {first} to {first + count - 1}, {time.monotonic() - begun:.0f} s")
+    for seed in sorted(total.failed)[:10]:
         print(f"python -m tests.simulator replay {seed} --shrink")
-    return int(bool(tally.failed))
+    return int(bool(total.failed))
 
 
 def replay(arguments: argparse.Namespace) -> int:
@@ -93,26 +93,18 @@ def find_mutants(arguments: argparse.Namespace) -> int:
 
 def _parts(pieces: Iterable[range], processes: int) -> Iterator[Tally]:
     if processes == 1:
-        yield from map(_run_piece, pieces)
+        yield from map(tally, pieces)
         return
     with get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(_run_piece, pieces)
+        yield from pool.imap_unordered(tally, pieces)
 
 
-def _run_piece(seeds: range) -> Tally:
-    tally = Tally()
-    with simulated():
-        for seed, report in search(seeds):
-            tally.add(seed, report)
-    return tally
-
-
-def _table(tally: Tally) -> str:
+def _table(total: Tally) -> str:
     rows = {
-        "schedules": tally.schedules,
-        "ended in a rightful refusal": tally.refused,
-        **dict(sorted(tally.counts.items())),
-        "violations": len(tally.failed),
+        "schedules": total.schedules,
+        "ended in a rightful refusal": total.refused,
+        **dict(sorted(total.counts.items())),
+        "violations": len(total.failed),
     }
     return "\n".join(["| what | count |", "|---|---|", *(f"| {what} | {count:,} |" for what, count in rows.items())])
 

@@ -78,6 +78,7 @@ def a_former_member(side: Side, how: str) -> Any:
     for one in proofs:
         producer.begin_transaction()
         seen += [told(lambda one=one: producer.send_offsets_to_transaction(at, one, PATIENCE_S))]
+        seen += [told(lambda: producer.produce(topic, b"more", partition=0))]
         seen += [told(lambda: producer.commit_transaction(PATIENCE_S))]
         seen += [told(lambda: producer.abort_transaction(PATIENCE_S))]
     if how == "away":

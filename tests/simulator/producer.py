@@ -52,9 +52,9 @@ class SimProducer:
         self, topic: str, value: bytes | None = None, key: bytes | None = None, partition: int = -1, **rest: Any
     ) -> None:
         """Queue a record."""
-        self._raise_error()
-        if self._name is not None and self._state != "open":
-            raise out_of_order(f"produce() in state {self._state}")
+        self._raise_error(fatal_only=True)
+        if self._name is not None and (self._state != "open" or self._error is not None):
+            raise out_of_order(f"produce() in state {self._state}")  # a failed transaction does not say why
         if self._host.faults.pop("queue", None) is not None:
             raise BufferError
         logs = self._cluster.topics[topic]

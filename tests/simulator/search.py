@@ -58,6 +58,15 @@ def search(seeds: Iterable[int]) -> Iterator[tuple[int, Report]]:
         yield seed, run(generate(seed))
 
 
+def tally(seeds: Iterable[int]) -> Tally:
+    """Run the schedules of some seeds, in a process of its own if need be."""
+    total = Tally()
+    with simulated():
+        for seed, report in search(seeds):
+            total.add(seed, report)
+    return total
+
+
 def first_found(mutant: str, seed: int, most: int) -> tuple[int, str] | None:
     """How many schedules a seeded bug takes to break a law, and which; None when it breaks none."""
     with simulated(), seeded(mutant):

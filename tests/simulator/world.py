@@ -213,15 +213,18 @@ class World:
         assert self._effects < MOST_EFFECTS, "the schedule does not come to an end"
         if name.startswith("after"):
             process.host.note(name)
-        for arm in list(self._arms[slot]) if self._processes[slot] is process else []:
+        arms = self._arms[slot] if self._processes[slot] is process else []
+        for arm in arms:
             arm.left -= 1
-            if arm.left == 0:
-                self._arms[slot].remove(arm)
-                process.host.note(f"{arm.kind} {name}")
-                if arm.kind == "crash":
-                    raise Crash
-                self._stop(slot, process, frozen=arm.kind == "frozen")
-        if not process.host.alive and process.exit_code is not None:
+        for arm in [arm for arm in arms if arm.left == 0]:
+            arms.remove(arm)
+            process.host.note(f"{arm.kind} {name}")
+            if arm.kind == "crash":
+                raise Crash
+            self._stop(slot, process, frozen=arm.kind == "frozen")
+            if process.exit_code is not None:
+                break  # killed while it was stopped
+        if process.exit_code is not None and not process.host.alive:
             raise Crash
 
     def _stop(self, slot: int, process: WorkerProcess, frozen: bool) -> None:
