@@ -157,3 +157,11 @@ def test_installed_packages_are_asked_for_their_layers(monkeypatch: pytest.Monke
     monkeypatch.setattr(custom, "entry_points", lambda group: [point] if group == "cellstream.layers" else [])
     assert open_model(content, "model").count_params()
     assert asked
+
+
+@pytest.mark.parametrize("kind", ["function", "Other", None, 3])
+def test_a_registered_name_vouches_for_its_own_class_only(kind: Any) -> None:
+    assert custom.is_registered("pumps>Scaled", "Scaled")
+    assert not custom.is_registered("pumps>Scaled", kind)
+    assert not custom.is_registered("pumps>Unknown", "Scaled")
+    assert not custom.is_registered(["pumps>Scaled"], "Scaled")

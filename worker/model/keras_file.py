@@ -109,7 +109,7 @@ def _verify(content: bytes, name: str) -> None:
             )
         own = module is None or module == "builtins" or str(module).split(".")[0] == "keras"
         if not own or described.get("registered_name") not in (None, kind):
-            if _is_registered(described.get("registered_name")):
+            if _is_registered(described.get("registered_name"), kind):
                 continue
             raise ArtifactRefused(
                 f"{name}: layer {layer!r} is a {_bounded(kind)} of {_bounded(module)}, a class that is not Keras' own: "
@@ -117,12 +117,12 @@ def _verify(content: bytes, name: str) -> None:
             )
 
 
-def _is_registered(registered_name: Any) -> bool:
+def _is_registered(registered_name: Any, kind: Any) -> bool:
     """Whether code that was installed here, and not the file, vouches for a class."""
     from worker.model.layers import is_registered, load_registered
 
     load_registered()
-    return is_registered(registered_name)
+    return is_registered(registered_name, kind)
 
 
 def _described(config: Any, depth: int = 0) -> Iterator[dict[str, Any]]:

@@ -59,13 +59,15 @@ def load_registered() -> None:
         point.load()
 
 
-def is_registered(registered_name: Any) -> bool:
+def is_registered(registered_name: Any, class_name: Any) -> bool:
     """Whether a class of a model file is one that code on this machine has vouched for.
 
     Args:
         registered_name: as Keras writes it: `package>Class`.
+        class_name: what the file says beside it. Keras looks by the registered name for a class only: a file that
+            calls it a function, or by another name, means something else.
     """
     if not isinstance(registered_name, str):
         return False
     found = keras.saving.get_registered_object(registered_name)
-    return found is not None and (found in RULES or found in CELLS)
+    return isinstance(found, type) and (found in RULES or found in CELLS) and found.__name__ == class_name
