@@ -30,6 +30,16 @@ class Answer:
         return self._value
 
 
+def ask_topic(host: Host, topic: str, timeout_s: float) -> Any:
+    """What any client says of a topic."""
+    try:
+        logs = host.request("metadata", lambda: host.cluster.topics[topic], timeout_s)
+    except TimedOut:
+        raise timed_out() from None
+    partitions = dict.fromkeys(range(len(logs)))
+    return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=partitions)})
+
+
 class SimAdmin:
     """confluent_kafka's AdminClient, as far as the worker and the programs use it.
 
@@ -40,6 +50,10 @@ class SimAdmin:
 
     def __init__(self, host: Host, conf: Mapping[str, Any], **_: Any) -> None:
         self._host = host
+
+    def list_topics(self, topic: str, timeout: float = -1) -> Any:
+        """A topic and its partitions."""
+        return ask_topic(self._host, topic, timeout)
 
     def list_offsets(self, wanted: Mapping[Any, Any], **options: Any) -> dict[Any, Answer]:
         """First offset, or the end as a reader of that isolation sees it."""

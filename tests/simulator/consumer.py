@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from types import SimpleNamespace
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, TopicPartition
 
+from tests.simulator.admin import ask_topic
 from tests.simulator.errors import TimedOut, plain, timed_out
 from tests.simulator.host import Host
 
 NOWHERE = -1001
 STEP_S = 0.2
 MOMENT_S = 0.001
+CALL_S = 1e-5  # no call takes no time: a loop that polls without waiting must not stand still
 Callbacks = Mapping[str, Callable[[Any, list[TopicPartition]], None]]
 
 
@@ -61,6 +62,7 @@ class SimConsumer:
     def consume(self, num_messages: int = 1, timeout: float = -1) -> list[Message]:
         """Run callbacks, then give messages; waits at most so long for the first."""
         self._host.point("consume")
+        self._cluster.advance(CALL_S)
         deadline = self._cluster.now + timeout
         while True:
             self._polled_at = self._cluster.now
@@ -148,8 +150,7 @@ class SimConsumer:
 
     def list_topics(self, topic: str, timeout: float = -1) -> Any:
         """A topic and its partitions."""
-        partitions = dict.fromkeys(range(len(self._ask("metadata", lambda: self._cluster.topics[topic], timeout))))
-        return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=partitions)})
+        return ask_topic(self._host, topic, timeout)
 
     def consumer_group_metadata(self) -> tuple[str, str | None, int]:
         """Group, member and generation, as the background knows them."""
