@@ -47,16 +47,20 @@ def take_survey(consumer: Any, admin: Any, topic: str, partitions: Sequence[int]
     Raises:
         TransientFault: no answer.
     """
-    count = max(_partition_count(consumer, topic), max(partitions) + 1)
+    count = max(_partition_count(admin, topic), max(partitions) + 1)
     committed = _committed(consumer, topic, range(count))
     low = _list_offsets(admin, topic, partitions, OffsetSpec.earliest())
     high = _list_offsets(admin, topic, partitions, OffsetSpec.latest())
     return Survey(count, committed, {partition: (low[partition], high[partition]) for partition in partitions})
 
 
-def _partition_count(consumer: Any, topic: str) -> int:
+def _partition_count(admin: Any, topic: str) -> int:
+    """Asked by the client that asks for bounds next: it then knows of leaders that were elected meanwhile.
+
+    Without that it would ask with the epoch of the leader it knows, be refused as fenced, and learn nothing from it.
+    """
     try:
-        found = consumer.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
+        found = admin.list_topics(topic, timeout=REQUEST_TIMEOUT_S).topics[topic]
     except KafkaException as fault:
         raise TransientFault(f"partitions of {topic}: {fault.args[0].str()}") from None
     if found.error is not None:
