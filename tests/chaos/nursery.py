@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import gc
 import json
 import os
@@ -228,6 +229,7 @@ def _be_a_process_of_its_own(control: socket.socket, log: Path) -> None:
     os.dup2(output, 1)
     os.dup2(output, 2)
     os.close(output)
+    faulthandler.register(signal.SIGUSR1)  # a worker that hangs can be asked where
 
 
 def _warm() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import signal
 import threading
 import time
 import traceback
@@ -96,6 +97,11 @@ class Soak:
         self._lock = threading.Lock()
         self._broker_free = threading.Condition()
         self._users = 0  # lanes that need a broker which is left in peace; -1 while somebody harms it
+
+    @property
+    def can_ask(self) -> bool:
+        """Workers write where they are on SIGUSR1: forks of the warm process do."""
+        return self._nursery is not None
 
     @property
     def seconds(self) -> float:
@@ -359,7 +365,11 @@ class _Turns:
             self._stage.workers[name].thaw()
 
     def _logs(self) -> str:
-        return "\n".join(f"--- {worker.log.name}\n{worker.tail(1500)}" for worker in self._stage.workers.values())
+        if self._soak.can_ask:
+            for worker in self._stage.workers.values():
+                worker.signal(signal.SIGUSR1)  # where it hangs
+            time.sleep(1)
+        return "\n".join(f"--- {worker.log.name}\n{worker.tail(6000)}" for worker in self._stage.workers.values())
 
 
 def table(tally: Tally, seconds: float, command: str) -> str:

@@ -39,9 +39,9 @@ def _during_work(action: Action, api: Api) -> None:
             with stage.flowing():
                 stage.start()
                 for _ in range(3):
-                    stage.progress(context.random.randint(50, 400))
+                    stage.supervised(context.random.randint(50, 400))
                     hit(stage, proxy, action, api)
-                stage.progress(100)
+                stage.supervised(100)
             stage.finish()
 
     words = (
@@ -61,13 +61,13 @@ def _at_the_start(action: Action, api: Api) -> None:
         with context.stage_behind_proxy(*QUICK, *IMPATIENT) as (stage, proxy):
             with stage.flowing():
                 stage.start()
-                stage.progress(context.random.randint(50, 400))
+                stage.supervised(context.random.randint(50, 400))
                 stage.kill()
                 rule = proxy.add(action, api, times=2, seconds=DELAY_S)
                 stage.start()
                 stage.until(lambda: rule.fired >= 2, f"two {api.name} requests", 90)
                 stage.faults[f"{action} {api.name}"] += 2
-                stage.progress(100)
+                stage.supervised(100)
             stage.finish()
 
     words = (
@@ -95,20 +95,20 @@ def network(context: Context) -> None:
         with stage.flowing(200):
             stage.start("worker-0")
             stage.start("worker-1")
-            stage.progress(100)
+            stage.supervised(100)
             for number, (action, api) in enumerate(kinds):
                 hit(stage, proxy, action, api)
-                stage.progress(context.random.randint(1, 100))
+                stage.supervised(context.random.randint(1, 100))
                 if number % 7 == 3:
                     proxy.cut()
                     stage.faults["all connections cut"] += 1
                 if number % 14 == 5:
                     proxy.black_hole(context.random.uniform(1, 8))
                     stage.faults["black hole"] += 1
-                _revive(stage)
+                stage.revive()
             proxy.clear()
         time.sleep(1)
-        _revive(stage)
+        stage.revive()
         stage.finish()
 
 
@@ -124,19 +124,10 @@ def black_hole(context: Context) -> None:
             stage.start("worker-0")
             stage.start("worker-1")
             for seconds in (3, 13):
-                stage.progress(context.random.randint(50, 400))
+                stage.supervised(context.random.randint(50, 400))
                 proxy.black_hole(seconds)
                 stage.faults["black hole"] += 1
                 time.sleep(seconds)
                 time.sleep(2)
-                _revive(stage)
+                stage.revive()
         stage.finish()
-
-
-def _revive(stage: Stage) -> None:
-    """A supervisor starts a worker again that has ended with 1."""
-    for name, worker in list(stage.workers.items()):
-        if worker.returncode is not None:
-            stage.ends(1, name=name)
-            stage.start(name)
-            stage.faults["worker gave up"] += 1

@@ -14,7 +14,8 @@ from tests.chaos.scenarios.registry import scenario
 def broker_killed(context: Context) -> None:
     """`kill -9` of the only broker, which comes back on its log after some seconds; three times. Two workers.
 
-    Expected: the workers wait, and go on. Nothing is lost or doubled.
+    Expected: the workers wait, and go on; one that ends says so with 1, and is started again. Nothing is lost or
+    doubled.
     """
     with context.broker() as broker:
         cluster = TestCluster("kafka", broker.bootstrap_servers)
@@ -23,11 +24,12 @@ def broker_killed(context: Context) -> None:
                 stage.start("worker-0")
                 stage.start("worker-1")
                 for _ in range(3):
-                    stage.progress(context.random.randint(100, 800))
+                    stage.supervised(context.random.randint(100, 800))
                     broker.kill()
                     context.faults["broker kill -9"] += 1
                     time.sleep(context.random.uniform(0, 6))
                     broker.restart()
+                    stage.supervised(200)
             stage.finish()
 
 
@@ -44,11 +46,12 @@ def broker_frozen(context: Context) -> None:
                 stage.start("worker-0")
                 stage.start("worker-1")
                 for seconds in (2, 15):
-                    stage.progress(context.random.randint(100, 800))
+                    stage.supervised(context.random.randint(100, 800))
                     broker.freeze()
                     context.faults["broker SIGSTOP"] += 1
                     time.sleep(seconds)
                     broker.thaw()
+                    stage.supervised(200)
             stage.finish()
 
 
@@ -66,11 +69,12 @@ def leaders_lost(context: Context) -> None:
                 stage.start("worker-0")
                 stage.start("worker-1")
                 for node in brokers.nodes:
-                    stage.progress(context.random.randint(100, 500))
+                    stage.supervised(context.random.randint(100, 500))
                     node.kill()
                     context.faults["leader kill -9"] += 1
                     time.sleep(context.random.uniform(3, 6))
                     node.restart()
                     brokers.wait_for_all()
                     time.sleep(6)  # until its replicas are in sync again: two dead of three lose by definition
+                    stage.supervised(100)
             stage.finish()

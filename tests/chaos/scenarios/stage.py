@@ -149,6 +149,14 @@ class Stage:
         assert found == code, f"ended with {found}, expected {code}: {said}"
         assert all(word in said for word in words), f"expected {words}: {said}"
 
+    def revive(self) -> None:
+        """What a supervisor does: start again what has ended with 1."""
+        for name, worker in list(self.workers.items()):
+            if worker.returncode is not None:
+                self.ends(1, name=name)
+                self.start(name)
+                self.faults["worker gave up (exit 1)"] += 1
+
     def close_workers(self) -> None:
         """End what still runs, by force."""
         for name in list(self.workers):
@@ -183,10 +191,20 @@ class Stage:
         wanted = self.answers + more
         self.until(lambda: self.answers >= wanted, f"{more} more answers", within_s)
 
+    def supervised(self, more: int, within_s: float = PATIENCE_S) -> None:
+        """Wait until so many more events were published, starting workers again that end with 1."""
+        wanted = self.answers + more
+        self.mortal.update(self.workers)
+
+        def reached() -> bool:
+            self.revive()
+            return self.answers >= wanted
+
+        self.until(reached, f"{more} more answers", within_s)
+
     def settle(self, within_s: float = PATIENCE_S) -> None:
         """Wait until everything published so far is answered and committed."""
-        wanted = next_offsets(self.inputs, self.partitions)
-        self.until(lambda: self._committed() == wanted, f"committed offsets {wanted}", within_s)
+        self.until(self.settled, "everything published to be committed", within_s)
 
     def settled(self) -> bool:
         """Everything published so far is answered and committed."""
