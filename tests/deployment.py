@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
@@ -30,6 +31,7 @@ __all__ = [
     "Deployment",
     "Reader",
     "artifact",
+    "limit_messages",
     "make_artifact",
     "output",
     "read_all",
@@ -160,6 +162,15 @@ def send(producer: Producer, topic: str, **record: object) -> Callable[[], tuple
 
     producer.produce(topic, on_delivery=delivered, **record)
     return lambda: place[0]
+
+
+def limit_messages(cluster: TestCluster, topic: str, most_bytes: int) -> None:
+    """Let the broker refuse larger batches of a topic from now on."""
+    entry = ConfigEntry("max.message.bytes", str(most_bytes), incremental_operation=AlterConfigOpType.SET)
+    admin = AdminClient(dict(cluster.conf))
+    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
+    for changed in admin.incremental_alter_configs([resource]).values():
+        changed.result()
 
 
 def until(condition: Callable[[], bool], what: str, *workers: Process, within_s: float = STARTUP_S) -> None:

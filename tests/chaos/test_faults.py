@@ -12,9 +12,9 @@ from confluent_kafka.admin import AdminClient, OffsetSpec
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
-from tests.chaos.checker import Input, check
+from tests.chaos.checker import Input, Watch, hold
 from tests.chaos.traffic import publish
-from tests.deployment import FEATURES, Deployment, Reader, output, read_all, until, until_read
+from tests.deployment import FEATURES, Deployment, limit_messages, until, until_read
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(180)]
 
@@ -26,13 +26,6 @@ def samples(inputs: list[Input]) -> int:
     return sum(record.is_sample for record in inputs)
 
 
-def answered(deployment: Deployment, inputs: list[Input]) -> None:
-    """Each sample has one answer, in order and in its place."""
-    outputs = list(map(output, read_all(deployment.cluster, deployment.output_topic)))
-    violations = check(inputs, outputs)
-    assert not violations, violations[:10]
-
-
 def ended(worker: Process, code: int, *words: str, within_s: float = 60) -> None:
     """A worker ends by itself with this exit code and says why."""
     assert worker.wait(timeout_s=within_s) == code, worker.tail()
@@ -40,10 +33,11 @@ def ended(worker: Process, code: int, *words: str, within_s: float = 60) -> None
     assert all(word in said for word in words), said
 
 
-def run_to_the_end(deployment: Deployment, inputs: list[Input], *flags: str) -> None:
-    with Reader(deployment.cluster, deployment.output_topic) as reader, deployment.worker("worker-0", *flags) as worker:
-        until_read(reader, samples(inputs), worker)
+def run_to_the_end(deployment: Deployment, inputs: list[Input], *flags: str) -> Watch:
+    with Watch(deployment) as watch, deployment.worker("worker-0", *flags) as worker:
+        until_read(watch, samples(inputs), worker)
         assert worker.stop() == 0, worker.tail()
+    return watch
 
 
 @pytest.fixture
@@ -61,23 +55,22 @@ def test_a_frozen_worker_that_comes_back_publishes_nothing_twice(
     deployment = Deployment.create(kafka, artifact, tmp_path, *QUICK)
     inputs = publish(kafka, deployment.input_topic, RECORDS, streams=50)
     with (
-        Reader(kafka, deployment.output_topic) as reader,
+        Watch(deployment) as watch,
         deployment.worker("worker-0") as zombie,
         deployment.worker("worker-1") as peer,
     ):
-        until_read(reader, samples(inputs) // 10, zombie, peer)
+        until_read(watch, samples(inputs) // 10, zombie, peer)
         zombie.freeze()  # far beyond its session time-out
         more = publish(kafka, deployment.input_topic, RECORDS, streams=50, seed=2)
         # The streams of the second batch go on where the first left them, so the laws are checked over both.
-        until_read(reader, samples(inputs) + samples(more), peer)
+        until_read(watch, samples(inputs) + samples(more), peer)
         zombie.thaw()
         last = publish(kafka, deployment.input_topic, 200, streams=50, seed=3)
-        until_read(reader, samples(inputs) + samples(more) + samples(last), peer)
+        until_read(watch, samples(inputs) + samples(more) + samples(last), peer)
         time.sleep(1)  # long enough for the zombie's own commit to arrive, if it had one
         assert peer.stop() == 0, peer.tail()
         assert zombie.stop() in (0, 1), zombie.tail()
-    everything = sorted(inputs + more + last, key=lambda record: (record.partition, record.offset))
-    answered(deployment, everything)
+    assert hold(deployment, inputs + more + last, watch=watch) == []
 
 
 def test_of_two_workers_with_one_name_the_first_is_fenced_and_says_so(
@@ -85,15 +78,15 @@ def test_of_two_workers_with_one_name_the_first_is_fenced_and_says_so(
 ) -> None:
     deployment = Deployment.create(kafka, artifact, tmp_path, *QUICK)
     inputs = publish(kafka, deployment.input_topic, RECORDS, streams=50)
-    with Reader(kafka, deployment.output_topic) as reader, deployment.worker() as first:
-        until_read(reader, samples(inputs), first)
+    with Watch(deployment) as watch, deployment.worker() as first:
+        until_read(watch, samples(inputs), first)
         with deployment.worker() as second:
             until(lambda: "assigned" in second.tail(), "the second worker's partitions", second)
             more = publish(kafka, deployment.input_topic, RECORDS, streams=50, seed=2)
-            until_read(reader, samples(inputs) + samples(more), second)
+            until_read(watch, samples(inputs) + samples(more), second)
             ended(first, 1, "instance_id worker-0 fence each other")
             assert second.stop() == 0, second.tail()
-    answered(deployment, sorted(inputs + more, key=lambda record: (record.partition, record.offset)))
+    assert hold(deployment, inputs + more, watch=watch) == []
 
 
 def test_records_deleted_beneath_the_state_are_refused_until_a_policy_is_named(
@@ -108,11 +101,12 @@ def test_records_deleted_beneath_the_state_are_refused_until_a_policy_is_named(
         future.result()
     with deployment.worker() as worker:
         ended(worker, 3, "the log begins at", "on_lost_state=fresh")
-    with Reader(deployment.cluster, deployment.output_topic) as reader:
-        left = [record for record in more if record.offset > ends[record.partition]]
-        with deployment.worker("worker-0", "--on-lost-state", "fresh") as worker:
-            until_read(reader, samples(inputs) + samples(left), worker)
-            assert worker.stop() == 0, worker.tail()
+    left = [record for record in more if record.offset > ends[record.partition]]
+    with Watch(deployment) as watch, deployment.worker("worker-0", "--on-lost-state", "fresh") as worker:
+        until_read(watch, samples(inputs) + samples(left), worker)
+        assert worker.stop() == 0, worker.tail()
+    begin = {partition: end + 1 for partition, end in ends.items()}
+    assert hold(deployment, inputs + left, watch=watch, anew=begin) == []
 
 
 def test_vanished_offsets_are_refused_until_a_policy_is_named(settled: tuple[Deployment, list[Input]]) -> None:
@@ -122,8 +116,8 @@ def test_vanished_offsets_are_refused_until_a_policy_is_named(settled: tuple[Dep
     with deployment.worker() as worker:
         ended(worker, 3, "no committed offset", "on_lost_offsets=checkpoint")
     more = publish(deployment.cluster, deployment.input_topic, 400, streams=50, seed=2)
-    run_to_the_end(deployment, inputs + more, "--on-lost-offsets", "checkpoint")
-    answered(deployment, sorted(inputs + more, key=lambda record: (record.partition, record.offset)))
+    watch = run_to_the_end(deployment, inputs + more, "--on-lost-offsets", "checkpoint")
+    assert hold(deployment, inputs + more, watch=watch) == []
 
 
 def test_lost_checkpoints_are_rebuilt_from_a_log_that_reaches_back(settled: tuple[Deployment, list[Input]]) -> None:
@@ -131,8 +125,8 @@ def test_lost_checkpoints_are_rebuilt_from_a_log_that_reaches_back(settled: tupl
     for file in deployment.checkpoints.rglob("*.h5"):
         file.unlink()
     more = publish(deployment.cluster, deployment.input_topic, 400, streams=50, seed=2)
-    run_to_the_end(deployment, inputs + more)
-    answered(deployment, sorted(inputs + more, key=lambda record: (record.partition, record.offset)))
+    watch = run_to_the_end(deployment, inputs + more)
+    assert hold(deployment, inputs + more, watch=watch) == []
 
 
 @pytest.mark.parametrize("damage", ["truncate", "flip", "empty"])
@@ -147,8 +141,8 @@ def test_a_damaged_checkpoint_gives_way_to_an_older_one(settled: tuple[Deploymen
         newest = max(deployment.checkpoints.rglob(f"{partition}/*.h5"))
         newest.write_bytes(damages[damage](newest.read_bytes()))
     more = publish(deployment.cluster, deployment.input_topic, 400, streams=50, seed=2)
-    run_to_the_end(deployment, inputs + more)
-    answered(deployment, sorted(inputs + more, key=lambda record: (record.partition, record.offset)))
+    watch = run_to_the_end(deployment, inputs + more)
+    assert hold(deployment, inputs + more, watch=watch) == []
 
 
 def test_another_model_is_refused_until_a_policy_is_named(
@@ -165,12 +159,26 @@ def test_another_model_is_refused_until_a_policy_is_named(
     with deployment.worker() as worker:
         ended(worker, 3, "on_model_change=rebuild")
     more = publish(deployment.cluster, deployment.input_topic, 400, streams=50, seed=2)
-    with (
-        Reader(deployment.cluster, deployment.output_topic) as reader,
-        deployment.worker("worker-0", "--on-model-change", "rebuild") as worker,
-    ):
-        until_read(reader, samples(inputs) + samples(more), worker)
+    with Watch(deployment) as watch, deployment.worker("worker-0", "--on-model-change", "rebuild") as worker:
+        until_read(watch, samples(inputs) + samples(more), worker)
         assert worker.stop() == 0, worker.tail()
+    assert hold(deployment, inputs + more, watch=watch, numbers=False) == []  # those of two models
+
+
+def test_a_topic_that_refuses_events_for_a_while_aborts_transactions_and_ends_no_worker(
+    kafka: TestCluster, artifact: Path, tmp_path: Path
+) -> None:
+    flags = ("--commit-interval-ms", "500", "--poll-records", "50")  # the refusal comes between two polls
+    deployment = Deployment.create(kafka, artifact, tmp_path, *flags)
+    inputs = publish(kafka, deployment.input_topic, RECORDS, streams=50)
+    with Watch(deployment) as watch, deployment.worker() as worker:
+        until_read(watch, 200, worker)
+        limit_messages(kafka, deployment.output_topic, 300)
+        until(lambda: "aborted" in worker.tail(), "an aborted transaction", worker)
+        limit_messages(kafka, deployment.output_topic, 1_000_000)
+        until_read(watch, samples(inputs), worker)
+        assert worker.stop() == 0, worker.tail()
+    assert hold(deployment, inputs, watch=watch) == []
 
 
 def test_a_missing_topic_and_a_missing_artifact_are_told_with_the_remedy(

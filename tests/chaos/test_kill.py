@@ -6,7 +6,6 @@ equal, byte for byte, what an undisturbed worker published of the same input.
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from pathlib import Path
@@ -16,9 +15,9 @@ import pytest
 from confluent_kafka import OFFSET_INVALID
 
 from tests.brokers.fixtures import TestCluster
-from tests.chaos.checker import Input, Output, check
+from tests.chaos.checker import Input, Reference, Watch, hold
 from tests.chaos.traffic import publish
-from tests.deployment import Deployment, Reader, output, read_all, until_read
+from tests.deployment import Deployment, until_read
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -40,79 +39,61 @@ def traffic(kafka: TestCluster) -> tuple[str, list[Input]]:
 @pytest.fixture(scope="module")
 def reference(
     kafka: TestCluster, artifact: Path, traffic: tuple[str, list[Input]], tmp_path_factory: pytest.TempPathFactory
-) -> list[Output]:
-    """What an undisturbed worker publishes."""
+) -> Reference:
+    """What an undisturbed worker leaves."""
     topic, inputs = traffic
     deployment = Deployment.create(kafka, artifact, tmp_path_factory.mktemp("reference"), input_topic=topic)
-    with Reader(kafka, deployment.output_topic) as reader, deployment.worker() as worker:
-        until_read(reader, samples(inputs), worker, within_s=90)
+    with Watch(deployment) as watch, deployment.worker() as worker:
+        until_read(watch, samples(inputs), worker, within_s=90)
         assert worker.stop() == 0, worker.tail()
-    outputs = list(map(output, read_all(kafka, deployment.output_topic)))
-    assert check(inputs, outputs) == []
-    return outputs
+    assert hold(deployment, inputs, watch=watch) == []
+    return Reference.of(deployment)
 
 
 def samples(inputs: list[Input]) -> int:
     return sum(record.is_sample for record in inputs)
 
 
-def hold_to_the_laws(deployment: Deployment, inputs: list[Input], reference: list[Output], seen: list[Output]) -> None:
-    """Everything that must be true of the topics when the work is done and no worker runs."""
-    outputs = list(map(output, read_all(deployment.cluster, deployment.output_topic)))
-    violations = check(inputs, outputs, reference)
-    assert not violations, f"seed {SEED}: {len(violations)} violations, first: {violations[:10]}"
-    assert set(seen) <= set(outputs), "a concurrent reader has seen what is not there"
-    assert read_all(deployment.cluster, deployment.dead_letter_topic) == []
-    assert deployment.committed() == ends(inputs)
-
-
-def ends(inputs: list[Input]) -> list[int]:
-    """The next offset of each partition after all records."""
-    return [max(record.offset for record in inputs if record.partition == partition) + 1 for partition in range(4)]
-
-
 @pytest.mark.timeout(240)
 def test_outputs_are_exact_after_kill_minus_nine_at_random_moments(
-    kafka: TestCluster, artifact: Path, traffic: tuple[str, list[Input]], reference: list[Output], tmp_path: Path
+    kafka: TestCluster, artifact: Path, traffic: tuple[str, list[Input]], reference: Reference, tmp_path: Path
 ) -> None:
     topic, inputs = traffic
     random = Random(SEED)
     deployment = Deployment.create(kafka, artifact, tmp_path, *SLOW, input_topic=topic)
     killed_at: list[int] = []
-    with Reader(kafka, deployment.output_topic) as reader:
+    with Watch(deployment) as watch:
         for _ in range(KILLS):
-            left = samples(inputs) - len(reader)
+            left = samples(inputs) - len(watch)
             worker = deployment.start_worker()
-            until_read(reader, len(reader) + random.randint(1, max(1, left // 2)), worker)
+            until_read(watch, len(watch) + random.randint(1, max(1, left // 2)), worker)
             time.sleep(random.uniform(0, 0.03))
             worker.kill()
-            killed_at.append(len(reader))
+            killed_at.append(len(watch))
         with deployment.worker() as worker:
-            until_read(reader, samples(inputs), worker)
+            until_read(watch, samples(inputs), worker)
             assert worker.stop() == 0, worker.tail()
-        seen = reader.outputs()
     print(f"seed {SEED}: killed with {killed_at} of {samples(inputs)} outputs published")
     assert killed_at[-1] < samples(inputs), "the last kill came after the work"
-    hold_to_the_laws(deployment, inputs, reference, seen)
+    violations = hold(deployment, inputs, watch=watch, reference=reference)
+    assert not violations, f"seed {SEED}: {violations[:3]}"
 
 
 @pytest.mark.timeout(120)
 def test_sigterm_leaves_within_ten_seconds_with_a_checkpoint_at_the_committed_offset(
-    kafka: TestCluster, artifact: Path, traffic: tuple[str, list[Input]], reference: list[Output], tmp_path: Path
+    kafka: TestCluster, artifact: Path, traffic: tuple[str, list[Input]], reference: Reference, tmp_path: Path
 ) -> None:
     topic, inputs = traffic
     deployment = Deployment.create(kafka, artifact, tmp_path, *SLOW, input_topic=topic)
-    with Reader(kafka, deployment.output_topic) as reader:
+    with Watch(deployment) as watch:
         for moment in (RECORDS // 4, samples(inputs)):
             worker = deployment.start_worker()
-            until_read(reader, moment, worker)
+            until_read(watch, moment, worker)
             worker.terminate()
             assert worker.wait(timeout_s=10) == 0, worker.tail()
             assert newest_checkpoints(deployment) == deployment.committed()
-            published = list(map(output, read_all(kafka, deployment.output_topic)))
-            assert sources(published) == samples_below(deployment.committed(), inputs)
-        seen = reader.outputs()
-    hold_to_the_laws(deployment, inputs, reference, seen)
+            assert hold(deployment, inputs, complete=False, numbers=False) == []  # all below is answered, none above
+    assert hold(deployment, inputs, watch=watch, reference=reference) == []
 
 
 def newest_checkpoints(deployment: Deployment) -> list[int]:
@@ -122,18 +103,4 @@ def newest_checkpoints(deployment: Deployment) -> list[int]:
     return [
         max((int(path.name.partition("-")[0]) for path in folder.glob("*.h5")), default=OFFSET_INVALID)
         for folder in folders
-    ]
-
-
-def sources(outputs: list[Output]) -> list[tuple[int, int]]:
-    """The input records that the outputs answer."""
-    return sorted(tuple(json.loads(published.value)["source"]) for published in outputs)
-
-
-def samples_below(offsets: list[int], inputs: list[Input]) -> list[tuple[int, int]]:
-    """The samples that a group which committed these offsets has answered."""
-    return [
-        (record.partition, record.offset)
-        for record in inputs
-        if record.is_sample and record.offset < offsets[record.partition]
     ]

@@ -15,7 +15,6 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
@@ -23,7 +22,7 @@ from tests.chaos.checker import Input, Violation, Watch, hold
 from tests.chaos.mutants import MUTANTS
 from tests.chaos.nursery import Nursery
 from tests.chaos.traffic import publish
-from tests.deployment import Deployment, until, until_read
+from tests.deployment import Deployment, limit_messages, until, until_read
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(280)]
 
@@ -95,15 +94,6 @@ def aborted(play: Play) -> None:
         limit_messages(play.deployment.cluster, topic, 1_000_000)
         play.settle(worker)
         assert worker.stop() == 0, worker.tail()
-
-
-def limit_messages(cluster: TestCluster, topic: str, most_bytes: int) -> None:
-    """Let the broker refuse larger batches."""
-    entry = ConfigEntry("max.message.bytes", str(most_bytes), incremental_operation=AlterConfigOpType.SET)
-    admin = AdminClient(dict(cluster.conf))
-    resource = ConfigResource(ConfigResource.Type.TOPIC, topic, incremental_configs=[entry])
-    for changed in admin.incremental_alter_configs([resource]).values():
-        changed.result()
 
 
 Scenario = Callable[[Play], None]

@@ -11,9 +11,9 @@ import pytest
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
-from tests.chaos.checker import check
+from tests.chaos.checker import Watch, hold
 from tests.chaos.traffic import publish
-from tests.deployment import Deployment, Reader, output, read_all, until_read
+from tests.deployment import Deployment, until_read
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
 
@@ -35,7 +35,7 @@ def test_workers_that_come_and_go_answer_each_sample_once_and_in_order(
     deployment = Deployment.create(kafka, artifact, tmp_path, *flags, *PROTOCOLS[protocol])
     inputs = publish(kafka, deployment.input_topic, RECORDS // 3, streams=100)
     workers: dict[str, Process] = {}
-    with Reader(kafka, deployment.output_topic) as reader:
+    with Watch(deployment) as watch:
         try:
             for step in range(6):
                 name = f"worker-{step % 3}"
@@ -49,10 +49,9 @@ def test_workers_that_come_and_go_answer_each_sample_once_and_in_order(
                 time.sleep(random.uniform(1, 4))  # a rebalance may be under way, or be over: both are wanted
             if not workers:
                 workers["worker-9"] = deployment.start_worker("worker-9")
-            until_read(reader, sum(record.is_sample for record in inputs), *workers.values(), within_s=90)
+            until_read(watch, sum(record.is_sample for record in inputs), *workers.values(), within_s=90)
         finally:
             codes = [worker.stop() for worker in workers.values()]
     assert set(codes) <= {0}, [worker.tail() for worker in workers.values()]
-    inputs.sort(key=lambda record: (record.partition, record.offset))
-    violations = check(inputs, map(output, read_all(kafka, deployment.output_topic)))
-    assert not violations, f"seed {SEED}: {violations[:10]}"
+    violations = hold(deployment, inputs, watch=watch)
+    assert not violations, f"seed {SEED}: {violations[:3]}"

@@ -107,12 +107,13 @@ def states_at(inputs: Iterable[Input], offsets: Mapping[int, set[int]], rules: R
 
     def note(number: int, reached: float) -> None:
         while waiting[number] and waiting[number][-1] <= reached:
-            partition = partitions[number]
+            partition, offset = partitions[number], waiting[number].pop()
+            partition.reach(offset)
             streams = {
                 stream: ((o.length, o.start, o.start_sample, o.time_ms, o.offset), partition.name(o))
                 for stream, o in partition.live.items()
             }
-            found[number, waiting[number].pop()] = StateAt(partition.time_ms, streams)
+            found[number, offset] = StateAt(partition.time_ms, streams)
 
     for record in inputs:
         if record.partition in partitions:

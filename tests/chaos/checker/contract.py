@@ -69,14 +69,12 @@ class Partition:
     def feed(self, record: Input) -> list[Place | End]:
         """What a record that was not refused must become: the place of each sample, and the sequences it ends."""
         events: list[Place | End] = []
-        if record.offset >= self._anew:
-            self.live.clear()
-            self.time_ms, self._anew = -1, math.inf
+        self.reach(record.offset)
         stream = record.stream
         if record.count and stream not in self.live and len(self.live) == self.rules.capacity:
             for _ in range(math.ceil(self.rules.capacity / EVICTED_SHARE)):
                 events.append(self._close(next(iter(self.live)), "evicted"))
-        self.time_ms = max(self.time_ms, record.time_ms)
+        self.time_ms = max(self.time_ms, -1 if record.time_ms is None else record.time_ms)
         if self.rules.idle_timeout_ms is not None:
             limit = self.time_ms - self.rules.idle_timeout_ms
             while self.live and next(iter(self.live.values())).time_ms < limit:
@@ -98,6 +96,12 @@ class Partition:
             elif sequence.length == self.rules.sequence_length:
                 events.append(self._close(stream, "sequence_length"))
         return events
+
+    def reach(self, offset: int) -> None:
+        """All records below an offset were fed; where the operator let the streams begin anew, they do."""
+        if offset >= self._anew:
+            self.live.clear()
+            self.time_ms, self._anew = -1, math.inf
 
     def name(self, sequence: Open) -> str:
         """What events call a sequence."""

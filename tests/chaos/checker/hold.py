@@ -199,7 +199,7 @@ def _checkpoints(
     for one in loaded:
         offsets.setdefault(one.partition, set()).add(one.offset)
     states = states_at(inputs, offsets, rules)
-    with_times = all(record.time_ms >= 0 for record in inputs)
+    with_times = all(record.time_ms is not None for record in inputs)
     for one in loaded:
         violations += held(one, states[one.partition, one.offset], answers, with_times)
     return violations + alike([*(reference.checkpoints if reference is not None else ()), *loaded])

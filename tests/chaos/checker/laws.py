@@ -39,7 +39,7 @@ class Expected:
 
     Attributes:
         events: of each record that has any, in order.
-        times: timestamp of the events of each record, -1 where none is known.
+        times: timestamp of the events of each record, where it is known.
         samples: features of each sequence, in order, where the inputs have them.
         refused: records that must be dead letters.
         possible: records that may be, because nobody has judged them.
@@ -130,7 +130,8 @@ def expect(inputs: Iterable[Input], dead_letters: Iterable[Source | None], rules
         wanted = events if rules.closing_events else places
         if wanted:
             found.events[record.source] = list(wanted)
-            found.times[record.source] = record.time_ms if record.time_ms >= 0 else partition.time_ms
+            if record.time_ms is not None:
+                found.times[record.source] = record.time_ms if record.time_ms >= 0 else partition.time_ms
     return found
 
 
@@ -239,8 +240,8 @@ def _stream_order(found: Expected, events: Sequence[Event]) -> list[Violation]:
 def _times(found: Expected, events: Sequence[Event]) -> list[Violation]:
     violations = []
     for event in events:
-        wanted = found.times.get(event.source, -1)
-        if wanted >= 0 and event.members.get("timestamp") != wanted:
+        wanted = found.times.get(event.source)
+        if wanted is not None and wanted >= 0 and event.members.get("timestamp") != wanted:
             words = f"expected timestamp {wanted}, received {event.members.get('timestamp')}"
             violations.append(Violation("misdated", event.source, words))
     return violations
@@ -264,10 +265,12 @@ def _same_bytes(events: Sequence[Event], reference: Iterable[Output]) -> list[Vi
 
 
 def _same_numbers(found: Expected, events: Sequence[Event], numbers: Numbers) -> list[Violation]:
-    """Probabilities that are in their place; what is not is named already."""
+    """Probabilities that are in their place; what is not is named already, and of some nobody knows the samples."""
     placed, have, wanted = [], [], []
     for event in events:
-        if isinstance(event.what, Place) and event.what in found.events.get(event.source, []):
+        if not isinstance(event.what, Place) or event.what not in found.events.get(event.source, []):
+            continue
+        if event.what.timestep < len(numbers.by_sequence.get(event.what.sequence, ())):
             several = event.members.get("probabilities")
             given = list(several.values()) if several else [event.members.get("probability")]
             expected = numbers.by_sequence[event.what.sequence][event.what.timestep]

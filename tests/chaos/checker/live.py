@@ -121,7 +121,7 @@ def committed_when_readable(observations: Sequence[Observation], seen: Sequence[
         if observation.forgiven:
             highest.clear()
         for partition, offset in highest.items():
-            early = partition < len(observation.committed) and observation.committed[partition] <= offset
+            early = partition < len(observation.committed) and 0 <= observation.committed[partition] <= offset
             if early and (partition, offset) not in told:
                 told.add((partition, offset))
                 words = f"readable, while {observation.committed[partition]} was committed"

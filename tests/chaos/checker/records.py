@@ -19,7 +19,7 @@ class Input:
         is_start: a sequence begins with its first sample, by its own word.
         samples: the features of each of its samples; None where only the bookkeeping is to be checked.
         end_reason: the word of a closing event.
-        time_ms: the record's timestamp, -1 for none.
+        time_ms: the record's timestamp, -1 for none; None where nobody knows.
         refused: whether it must become a dead letter; None leaves that to the worker.
     """
 
@@ -31,7 +31,7 @@ class Input:
     is_start: bool = False
     samples: tuple[tuple[float, ...], ...] | None = None
     end_reason: str = ""
-    time_ms: int = -1
+    time_ms: int | None = None
     refused: bool | None = None
 
     @property
