@@ -10,7 +10,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench lock clean
+.PHONY: help venv demo test check format bench chaos soak lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -35,6 +35,12 @@ format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool 
 
 bench: $(VENV)/test.stamp  ## samples/s and CPU per sample, beside the plain loop and the batch-of-one loop
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(VENV)/test.stamp  ## one fault on a real broker, held to all laws: make chaos SCENARIO=zombie SEED=7; alone it lists them
+	@$(BIN)/python -m tests.chaos $(if $(SCENARIO),run $(SCENARIO) $(if $(SEED),--seed $(SEED)),list) $(ARGS)
+
+soak: $(VENV)/test.stamp  ## a random mix of all faults: make soak ARGS='--kills 1000 --faults 200 --seed 1'; ten minutes alone
+	@$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --output-file requirements/worker.txt pyproject.toml
