@@ -56,7 +56,7 @@ class TransactionalSink(Sink):
             try:
                 super().produce(outcome)
             except KafkaException as fault:
-                raise self._reaction("produce", fault.args[0]) from None
+                raise self._reaction("produce", self._reason(fault.args[0])) from None
 
     def commit(self, positions: Sequence[Position], source: Source) -> None:
         """Send the offsets to the transaction and commit it."""
@@ -121,6 +121,15 @@ class TransactionalSink(Sink):
                     continue
                 raise self._reaction(what, error) from None
             return
+
+    def _reason(self, error: KafkaError) -> KafkaError:
+        """Why a transaction has failed: `produce` itself says no more than that it is in the wrong state."""
+        if error.code() == KafkaError._STATE:
+            try:
+                self._producer.begin_transaction()
+            except KafkaException as fault:
+                return fault.args[0]
+        return error
 
     def _reaction(self, what: str, error: KafkaError) -> Exception:
         """Do what an error asks for and return what to raise."""
