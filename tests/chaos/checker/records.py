@@ -104,7 +104,7 @@ class Rules:
     @classmethod
     def of(cls, flags: Sequence[str], anew: Mapping[int, int] | None = None) -> Rules:
         """As a worker's flags have it; the defaults are those of the settings."""
-        given = {flag: value for flag, value in zip(flags, (*flags[1:], ""), strict=True) if flag.startswith("--")}
+        given = {flag: value for flag, value in zip(flags, (*flags[1:], ""), strict=False) if flag.startswith("--")}
 
         def number(flag: str, default: int | None) -> int | None:
             return int(given[flag]) if flag in given else default
