@@ -36,7 +36,7 @@ def delete_before(stage: Stage, beyond: int) -> None:
     topic, committed = stage.deployment.input_topic, stage.deployment.committed()
     places = [TopicPartition(topic, number, offset + beyond) for number, offset in enumerate(committed)]
     for future in admin.delete_records(places).values():
-        future.result()
+        future.result(30)
     stage.faults["records deleted"] += 1
 
 
@@ -121,7 +121,8 @@ def offsets_deleted(context: Context) -> None:
         settled(stage)
         group = stage.deployment.group_id
         stage.watch.forgive()
-        AdminClient(stage.deployment.cluster.conf).delete_consumer_groups([group])[group].result()
+        admin = AdminClient(stage.deployment.cluster.conf)  # it must live until the answer is there
+        admin.delete_consumer_groups([group])[group].result(30)
         context.faults["offsets deleted"] += 1
         for _ in range(2):
             stage.start()
@@ -167,7 +168,7 @@ def recreate(stage: Stage) -> None:
     """Delete the input topic and create it under the same name."""
     cluster, topic = stage.deployment.cluster, stage.deployment.input_topic
     admin = AdminClient(cluster.conf)
-    admin.delete_topics([topic])[topic].result()
+    admin.delete_topics([topic])[topic].result(30)
     deadline = time.monotonic() + 60
     while topic in admin.list_topics(timeout=10).topics:
         assert time.monotonic() < deadline, f"{topic} is still there"
@@ -188,11 +189,7 @@ def partitions_added(context: Context) -> None:
         stage.publish(1000)
         stage.start()
         stage.settle()
-        topic = stage.deployment.input_topic
-        AdminClient(stage.deployment.cluster.conf).create_partitions([NewPartitions(topic, PARTITIONS + 2)])[
-            topic
-        ].result()
-        context.faults["partitions added"] += 1
+        add_partitions(stage)
         stage.partitions = PARTITIONS + 2
         stage.ends(3, "partitions", "on_new_partitions=continue")
         stage.publish(1000)
@@ -200,6 +197,14 @@ def partitions_added(context: Context) -> None:
         stage.ends(3, "partitions", "on_new_partitions=continue")
         stage.watched = False  # it knows of four partitions
         stage.finish("--on-new-partitions", "continue", compare=False)
+
+
+def add_partitions(stage: Stage) -> None:
+    """Two more partitions for the input topic."""
+    topic = stage.deployment.input_topic
+    admin = AdminClient(stage.deployment.cluster.conf)  # it must live until the answer is there
+    admin.create_partitions([NewPartitions(topic, PARTITIONS + 2)])[topic].result(30)
+    stage.faults["partitions added"] += 1
 
 
 @scenario("partitions-added-latest")
@@ -214,11 +219,7 @@ def partitions_added_latest(context: Context) -> None:
         stage.publish(1000)
         stage.settle()
         stage.stop()
-        topic = stage.deployment.input_topic
-        AdminClient(stage.deployment.cluster.conf).create_partitions([NewPartitions(topic, PARTITIONS + 2)])[
-            topic
-        ].result()
-        context.faults["partitions added"] += 1
+        add_partitions(stage)
         stage.partitions = PARTITIONS + 2
         stage.publish(1000)
         stage.watched = False  # it knows of four partitions
