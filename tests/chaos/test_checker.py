@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+import numpy as np
 import pytest
 
-from tests.chaos.checker import Input, Output, Violation, check
+from tests.chaos.checker import DeadLetter, Input, Numbers, Output, Rules, Violation, check
 
 STREAMS = [f"stream-{number}".encode() for number in range(7)]
 
@@ -116,3 +117,89 @@ def test_dead_letter_stands_for_the_output_and_leaves_its_stream_as_it_was() -> 
     inputs.insert(51, Input(0, 101, inputs[50].stream))
     assert check(inputs, outputs, outputs, dead_letters=[(0, 101)]) == []
     assert Violation("missing", (0, 101), "no output") in check(inputs, outputs, outputs)
+
+
+@pytest.mark.parametrize(
+    ("law", "letters"),
+    [
+        ("missing", []),
+        ("doubled", [(0, 101), (0, 101)]),
+        ("foreign", [(0, 101), (1, 2)]),
+        ("unreadable", [(0, 101), None]),
+    ],
+)
+def test_each_refused_record_has_one_dead_letter_and_no_other_has(
+    law: str, letters: list[tuple[int, int] | None]
+) -> None:
+    inputs, outputs = example()
+    judged = [replace(record, refused=False) for record in inputs]
+    judged.insert(51, Input(0, 101, inputs[50].stream, is_sample=False, refused=True))
+    assert check(judged, outputs, outputs, [(0, 101)]) == []
+    left = [output for output in outputs if json.loads(output.value)["source"] != [1, 2]]
+    found = check(judged, left, None, [DeadLetter(0, i, letter, "samples") for i, letter in enumerate(letters)])
+    assert law in {violation.law for violation in found if violation.source in ((0, 101), (1, 2), None)}
+
+
+def test_a_dead_letter_of_another_topic_is_found() -> None:
+    refused = [Input(0, 5, b"x", is_sample=False, refused=True)]
+    letter = DeadLetter(0, 0, (0, 5), "samples")
+    assert check(refused, [], None, [letter], topic="samples") == []
+    assert [v.law for v in check(refused, [], None, [letter], topic="others")] == ["misattributed"]
+
+
+CHUNK = Input(0, 7, b"a", samples=((1.0,), (2.0,), (3.0,)), is_end=True, end_reason="end_of_sequence", time_ms=50)
+
+
+def chunk(*timesteps: int, closing: bool = False, timestamp: int = 50) -> list[Output]:
+    """Events of a record with three samples."""
+    common = {"stream_id": "a", "sequence": "0-7", "source": [0, 7], "timestamp": timestamp}
+    events = [common | {"timestep": t, "probability": 0.25 * (t + 1)} for t in timesteps]
+    events += [common | {"end_of_sequence": True, "reason": "end_of_sequence", "length": 3}] if closing else []
+    return [Output(2, i, b"a", json.dumps(event).encode()) for i, event in enumerate(events)]
+
+
+def laws_of(outputs: list[Output], rules: Rules | None = None, numbers: Numbers | None = None) -> set[str]:
+    return {violation.law for violation in check([CHUNK], outputs, rules=rules or Rules(), numbers=numbers)}
+
+
+def test_every_sample_of_a_chunk_has_its_event() -> None:
+    assert laws_of(chunk(0, 1, 2)) == set()
+    assert laws_of(chunk(0, 1)) == {"missing"}
+    assert laws_of(chunk(0, 1, 2, 2)) == {"doubled"}
+    assert "doubled" in laws_of(chunk(0, 1, 1))
+    assert laws_of(chunk(0, 2, 1)) == {"reordered"}
+    assert "misattributed" in laws_of(chunk(0, 1, 3))
+
+
+def test_closing_events_are_held_to_the_same_laws_where_the_deployment_has_them() -> None:
+    closing = Rules(closing_events=True)
+    assert laws_of(chunk(0, 1, 2, closing=True), closing) == set()
+    assert laws_of(chunk(0, 1, 2), closing) == {"missing"}
+    assert laws_of(chunk(0, 1, 2, closing=True)) >= {"doubled", "misattributed"}
+    assert laws_of(chunk(0, 1, 2)[:2] + chunk(0, 1, 2, closing=True)[-1:], closing) == {"missing"}
+
+
+def test_events_carry_the_time_of_their_sample() -> None:
+    assert laws_of(chunk(0, 1, 2, timestamp=51)) == {"misdated"}
+
+
+def test_numbers_may_be_as_far_from_keras_as_the_certificate_says_and_no_farther() -> None:
+    exact = np.array([[0.25], [0.5], [0.75]], np.float32)
+    near, far = exact + np.float32(9e-7), exact + np.float32([[0], [0], [2e-6]])
+    assert laws_of(chunk(0, 1, 2), numbers=Numbers({"0-7": exact}, 1e-6)) == set()
+    assert laws_of(chunk(0, 1, 2), numbers=Numbers({"0-7": near}, 1e-6)) == set()
+    assert laws_of(chunk(0, 1, 2), numbers=Numbers({"0-7": far}, 1e-6)) == {"inexact"}
+    nan = np.array([[0.25], [0.5], [np.nan]], np.float32)
+    assert laws_of(chunk(0, 1, 2), numbers=Numbers({"0-7": nan}, 1e-6)) == {"inexact"}
+    null = [*chunk(0, 1), edited(chunk(0, 1, 2)[2], probability=None)]
+    assert laws_of(null, numbers=Numbers({"0-7": nan}, 1e-6)) == set()
+    assert laws_of(null, numbers=Numbers({"0-7": exact}, 1e-6)) == {"inexact"}
+
+
+def test_what_is_answered_above_the_committed_offset_is_foreign() -> None:
+    inputs, outputs = example()
+    committed = [200, 300]
+    below = [record for record in inputs if record.offset < committed[record.partition]]
+    found = check(below, outputs)
+    assert {violation.law for violation in found} == {"foreign"}
+    assert all(v.source is not None and v.source[1] >= committed[v.source[0]] for v in found)
