@@ -55,7 +55,10 @@ def input_deleted(context: Context) -> None:
         for _ in range(2):  # the refusal has changed nothing
             stage.start()
             stage.ends(3, "the log begins at", "on_lost_state=rebuild", "on_lost_state=fresh")
-        stage.anew({number: offset + 5 for number, offset in enumerate(committed)})
+        begin = {number: offset + 5 for number, offset in enumerate(committed)}
+        stage.anew(begin)
+        # What was deleted unanswered stays so.
+        stage.inputs = [r for r in stage.inputs if not committed[r.partition] <= r.offset < begin[r.partition]]
         stage.finish("--on-lost-state", "fresh", compare=False)
 
 
@@ -120,7 +123,7 @@ def offsets_deleted(context: Context) -> None:
     with context.stage(*QUICK) as stage:
         settled(stage)
         group = stage.deployment.group_id
-        stage.watch.forgive()
+        stage.watched = False  # the offsets vanish between two looks, and come back
         admin = AdminClient(stage.deployment.cluster.conf)  # it must live until the answer is there
         admin.delete_consumer_groups([group])[group].result(30)
         context.faults["offsets deleted"] += 1
