@@ -72,7 +72,7 @@ def input_deleted_below(context: Context) -> None:
         settled(stage)
         delete_before(stage, beyond=0)
         stage.publish(400)
-        stage.finish(compare=False)
+        stage.finish(compare=False, numbers=False, checkpoints=False)  # the samples are gone, for the checker too
 
 
 @scenario("input-deleted-beneath-checkpoint")
