@@ -24,13 +24,14 @@ from tests.chaos.nursery import Nursery
 from tests.chaos.traffic import publish
 from tests.deployment import Deployment, limit_messages, until, until_read
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(280)]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 UNDAMAGED = "undamaged"
 # Many polls to a commit, so that a bug between two commits has something to harm.
 FLAGS = ("--poll-records", "10", "--commit-interval-ms", "250", "--checkpoint-interval-s", "0.2")
 RECORDS, STREAMS = 1_200, 30
 AT_ONCE = 3
+ATTEMPTS = 4
 WITHIN_S = 100.0
 
 
@@ -43,9 +44,9 @@ class Play:
     watch: Watch
     inputs: list[Input]
 
-    def more(self, seed: int) -> None:
+    def more(self, seed: int, count: int = RECORDS) -> None:
         """Publish more samples of the same streams."""
-        self.inputs += publish(self.deployment.cluster, self.deployment.input_topic, RECORDS, STREAMS, seed)
+        self.inputs += publish(self.deployment.cluster, self.deployment.input_topic, count, STREAMS, seed)
 
     def settle(self, *workers: Process) -> None:
         """Wait until everything is committed: outputs may be missing, or too many."""
@@ -86,12 +87,16 @@ def taken_and_given_back(play: Play) -> None:
 
 def aborted(play: Play) -> None:
     """The output topic takes nothing for a moment: transactions are aborted, and their work is done again."""
-    topic = play.deployment.output_topic
+    cluster, topic = play.deployment.cluster, play.deployment.output_topic
     with play.deployment.worker(launch=play.launch) as worker:
-        until_read(play.watch, RECORDS // 5, worker, within_s=WITHIN_S)
-        limit_messages(play.deployment.cluster, topic, 300)
-        until(lambda: "aborted" in worker.tail(), "an aborted transaction", worker, within_s=WITHIN_S)
-        limit_messages(play.deployment.cluster, topic, 1_000_000)
+        play.settle(worker)
+        limit_messages(cluster, topic, 100)
+        for seed in range(2, 100):  # the broker takes a moment to know of its new limit
+            play.more(seed, 1)  # so little that the refusal comes with the commit, not between two polls
+            if "aborted" in worker.tail():
+                break
+        limit_messages(cluster, topic, 1_000_000)
+        assert "aborted" in worker.tail(), worker.tail()
         play.settle(worker)
         assert worker.stop() == 0, worker.tail()
 
@@ -102,7 +107,7 @@ CAUGHT: dict[str, tuple[Scenario, set[str]]] = {
     "replay-published": (killed, {"doubled"}),
     "commits-position": (killed, {"missing", "premature"}),
     "checkpoint-before-commit": (killed, {"ahead", "uncommitted"}),
-    "offsets-outside-transaction": (killed, {"missing", "doubled", "premature"}),
+    "offsets-outside-transaction": (aborted, {"missing"}),
     "reset-lost": (quiet, {"misattributed"}),
     "states-swapped": (quiet, {"inexact"}),
     "wrong-row-freed": (quiet, {"misattributed"}),
@@ -120,7 +125,7 @@ Outcomes = Callable[[Scenario, str], list[Violation]]
 def outcomes(kafka: TestCluster, artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Outcomes]:
     """Violations by worker version; a scenario is played when it is first asked for."""
     directory = tmp_path_factory.mktemp("mutants")
-    topic = kafka.topic("samples")  # read by all that publish nothing more
+    topic = kafka.topic("samples")  # of all that publish nothing more
     inputs = publish(kafka, topic, RECORDS, STREAMS)
     one_by_one = threading.Lock()
     with Nursery(directory) as nursery:
@@ -130,9 +135,17 @@ def outcomes(kafka: TestCluster, artifact: Path, tmp_path_factory: pytest.TempPa
                 return nursery.start(command, log)
 
         def play(scenario: Scenario, name: str) -> list[Violation]:
-            place = directory / f"{scenario.__name__}-{name}"
+            """Again when a bug did no harm: whether one that lies between two commits does is a matter of moments."""
+            for attempt in range(ATTEMPTS):
+                found = play_once(scenario, name, attempt)
+                if name == UNDAMAGED or CAUGHT[name][1] & {violation.law for violation in found}:
+                    break
+            return found
+
+        def play_once(scenario: Scenario, name: str, attempt: int) -> list[Violation]:
+            place = directory / f"{scenario.__name__}-{name}-{attempt}"
             place.mkdir()
-            shared = scenario is not taken_and_given_back
+            shared = scenario in (killed, quiet)
             deployment = Deployment.create(kafka, artifact, place, *FLAGS, input_topic=topic if shared else None)
             deployment.spawn = spawn
             launch = () if name == UNDAMAGED else (sys.executable, "-m", "tests.chaos.mutants", name)

@@ -15,7 +15,7 @@ from tests.chaos.checker import Watch, hold
 from tests.chaos.traffic import publish
 from tests.deployment import Deployment, until_read
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
 RECORDS = 12_000
 SEED = int(os.environ.get("REBALANCE_SEED", "0")) or time.time_ns() % 1_000_000
