@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 from tests.chaos.checker.checkpoints import Checkpoint, alike, held, load_all, states_at
+from tests.chaos.checker.expected import expect
 from tests.chaos.checker.keras_reference import keras_reference
-from tests.chaos.checker.laws import expect
 from tests.chaos.checker.records import Input, Rules, Violation
 from tests.chaos.checker.report import report
 from worker.artifact import read_artifact

@@ -111,7 +111,7 @@ Scenario = Callable[[Play], None]
 CAUGHT: dict[str, tuple[Scenario, set[str]]] = {
     "replay-published": (killed, {"doubled"}),
     "commits-position": (killed, {"missing", "premature"}),
-    "checkpoint-before-commit": (killed, {"ahead", "uncommitted"}),
+    "checkpoint-before-commit": (killed, {"ahead"}),
     "offsets-outside-transaction": (aborted, {"missing"}),
     "reset-lost": (quiet, {"misattributed"}),
     "states-swapped": (quiet, {"inexact"}),

@@ -6,7 +6,8 @@ It is told where things are and which settings decide what the outputs must be; 
         ...                                                             workers live and die
     violations = hold(deployment, inputs, watch=watch, reference=...)   and print a report
 
-    contract           docs/records.md read aloud: what each input record must become
+    contract           docs/records.md read aloud: what each input record means
+    expected           what must have become of all of them
     laws               outputs and dead letters at rest, a pure function
     keras_reference    the numbers, and the recurrent states
     watch, live        what must hold at every moment

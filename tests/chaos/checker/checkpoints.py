@@ -7,7 +7,7 @@ bit are compared all files of one offset with each other, and with those of an u
 
     checkpoint      a file that can be loaded is not the state at its offset
     unlike          two files of the same offset differ
-    uncommitted     at rest, a file is of an offset that is not committed
+    ahead           at rest, a file is of an offset that is not committed
 """
 
 from __future__ import annotations

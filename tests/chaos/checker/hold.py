@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 from tests.chaos.checker.broker import open_transactions
 from tests.chaos.checker.checkpoints import Checkpoint, alike, held, load_all, states_at
 from tests.chaos.checker.contract import read_input
+from tests.chaos.checker.expected import expect
 from tests.chaos.checker.keras_reference import Answers, keras_reference
-from tests.chaos.checker.laws import Numbers, check, expect, source_of
+from tests.chaos.checker.laws import Numbers, check, source_of
 from tests.chaos.checker.reading import committed_offsets, dead_letter, output, partitions_of, read_all
 from tests.chaos.checker.records import DeadLetter, Input, Output, Rules, Source, Violation
 from tests.chaos.checker.report import report
@@ -190,7 +191,7 @@ def _checkpoints(
             files.setdefault((file.parent.name, file.name), file)
     loaded = list(load_all(files.values(), digest))
     violations = [
-        Violation("uncommitted", (one.partition, one.offset), f"{one.name[:30]}... is in the store")
+        Violation("ahead", (one.partition, one.offset), f"{one.name[:30]}... is in the store")
         for one in loaded
         if one.offset > committed[one.partition]
     ]
