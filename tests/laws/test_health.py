@@ -17,6 +17,7 @@ from worker import http_server
 from worker.errors import UsageError
 from worker.health import Health, serve
 from worker.http_server import CONNECTIONS, BoundedServer
+from worker.kafka.sink import CALL_TIMEOUT_S, GIVE_UP_S
 from worker.metrics import Metrics
 
 
@@ -111,6 +112,10 @@ def test_query_is_no_part_of_the_path(server: BoundedServer) -> None:
     assert response.status == 200
     assert b"cellstream_samples_total" in body
     assert b"cellstream_records_total" not in body
+
+
+def test_a_worker_that_waits_for_its_broker_is_live() -> None:
+    assert Health().limit_s > GIVE_UP_S + CALL_TIMEOUT_S
 
 
 @pytest.mark.parametrize(

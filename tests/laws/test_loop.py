@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import tempfile
+import time
 import uuid
 from dataclasses import replace
 from threading import Event
@@ -17,7 +18,7 @@ from tests.laws.reference import LeakySum
 from tests.laws.scripted import Cluster, Crash, Script, ScriptedSink, ScriptedSource
 from tests.laws.test_engine import batch_of, described, engine_of, logs, published, run, state_of
 from worker.artifact import StateSlot
-from worker.checkpoint import CheckpointStore, CheckpointWriter
+from worker.checkpoint import CheckpointRef, CheckpointStore, CheckpointWriter, Snapshot
 from worker.dead_letters import BadRecordLimit
 from worker.errors import FatalFault, StateRefused
 from worker.health import Health
@@ -158,6 +159,46 @@ def test_shutdown_leaves_checkpoints_of_the_reference_state_at_the_committed_off
         restored, start = keeper.restore(bounds)
         assert start.next_offset == cluster.committed[partition].offset == cluster.high(partition)
         assert described(restored) == described(state)
+
+
+def test_a_planned_stop_answers_while_it_saves() -> None:
+    topic = topic_of([LOG])
+    cluster = Cluster(topic)
+    worker = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [6])
+    store = worker.keeper._writer.store
+    write, deadline = store.write, time.monotonic() + 20
+
+    def write_when_all_is_answered(snapshot: Snapshot) -> CheckpointRef:
+        while not cluster.at_rest() and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return write(snapshot)
+
+    store.write = write_when_all_is_answered  # type: ignore[method-assign]
+    worker.startup()
+    worker.turn()
+    worker.turn()
+    assert 0 < len(cluster.outputs) < len(LOG)
+    worker.shutdown()
+    assert cluster.outputs == undisturbed(topic)
+    assert [ref.next_offset for ref in store.refs("samples", 0)][:1] == [len(LOG)]
+
+
+def test_a_partition_that_goes_is_saved_where_that_spares_its_next_owner_more_than_it_takes() -> None:
+    cluster = Cluster(topic_of([LOG]))
+    keeper = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [6]).keeper
+    state = state_of(RULE)
+    run(engine_of(RULE), state, LOG, [])
+    state.committed = state.next_offset = 10_000_000
+    assert keeper.is_worth_saving(state), "nothing was saved of it yet"
+    for write_s, replayed, worth in [
+        (0.1, 0, True),
+        (5.0, 10, False),
+        (5.0, 9_000_000, True),
+        (100.0, 9_000_000, False),
+    ]:
+        keeper._written_per_s = state.size_bytes / write_s
+        keeper._saved_at[state.partition] = state.committed - replayed
+        assert keeper.is_worth_saving(state) is worth, (write_s, replayed)
 
 
 def test_a_state_of_another_model_is_refused_and_says_what_to_do() -> None:
