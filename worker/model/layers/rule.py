@@ -17,6 +17,7 @@ Classes are looked up exactly: a subclass may have changed what `call` does, so 
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, NamedTuple, TypeAlias
@@ -104,7 +105,7 @@ class Call:
         return tuple(Flow(shape, temporal, masked, padding) for shape in self.shapes)
 
 
-class Rule:
+class Rule(ABC):
     """One call of one layer, ready to be stepped.
 
     Attributes:
@@ -131,6 +132,7 @@ class Rule:
             return str(getattr(self.layer.activation, "__name__", type(self.layer.activation).__name__))
         return type(self.layer).__name__.lower()
 
+    @abstractmethod
     def step(self, values: Values, state: State) -> tuple[Values, State]:
         """Advance by one timestep.
 
@@ -141,7 +143,6 @@ class Rule:
         Returns:
             One value per entry of `outputs`, and the state after this timestep.
         """
-        raise NotImplementedError
 
 
 RULES: dict[type, Callable[[Call], Rule]] = {}
