@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -28,6 +29,8 @@ from worker.sequences import REASONS
 from worker.settings import Settings
 
 log = structlog.get_logger("cellstream")
+
+TOPICS_WITHIN_S = 3.0
 
 
 @contextmanager
@@ -100,17 +103,22 @@ def assemble(settings: Settings) -> Iterator[Worker]:
 
 
 def _existing_topics(cluster: Cluster, settings: Settings) -> str:
-    """The input topic's ID.
+    """The input topic's ID; topics that were just created are not known to every broker at once.
 
     Raises:
         Refused: one of the three topics does not exist.
     """
     names = (settings.input_topic, settings.output_topic, settings.dead_letter_topic)
-    topics = cluster.topics(names, with_settings=False)
-    missing = [name for name in names if name not in topics]
-    if missing:
-        raise Refused(f"missing on {settings.bootstrap_servers}: {', '.join(missing)}. Create with `cellstream topics`")
-    return topics[settings.input_topic].topic_id
+    deadline = time.monotonic() + TOPICS_WITHIN_S
+    while True:
+        topics = cluster.topics(names, with_settings=False)
+        missing = [name for name in names if name not in topics]
+        if not missing:
+            return topics[settings.input_topic].topic_id
+        if time.monotonic() >= deadline:
+            break
+        time.sleep(0.2)
+    raise Refused(f"missing on {settings.bootstrap_servers}: {', '.join(missing)}. Create with `cellstream topics`")
 
 
 def _retention_ms(cluster: Cluster, topic: str) -> int | None:

@@ -15,7 +15,7 @@ import structlog
 
 from worker.dead_letters import BadRecordLimit
 from worker.engine import Engine
-from worker.errors import TransientFault
+from worker.errors import StaleGeneration, TransientFault
 from worker.kafka import Sink, Source, Survey
 from worker.keeper import StateKeeper
 from worker.observer import Observer
@@ -27,6 +27,7 @@ log = structlog.get_logger(__name__)
 
 IDLE_POLL_S = 0.2
 RESTORING_POLL_S = 0.005
+RESTORE_AGAIN_S = 0.5
 # Of the ten seconds that an orchestrator waits after SIGTERM:
 SAVE_AHEAD_S = 4.0
 SAVED_AT_ONCE_S = 0.1
@@ -79,6 +80,7 @@ class Worker:
         self.waiting: set[int] = set()
         self._starts: dict[int, Start] = {}
         self._restored: dict[int, PartitionState] = {}
+        self._restore_after = float("-inf")
         self._unpinned: set[int] = set()
         self._survey: Survey | None = None
         self._partitions = 0
@@ -107,6 +109,8 @@ class Worker:
             self._note(outcome)
             if self._commit_due():
                 self.commit()
+        except StaleGeneration as fault:
+            self._produce_again(fault)
         except TransientFault as fault:
             self.recover(fault)
         self.save_due()
@@ -181,7 +185,7 @@ class Worker:
 
     def restore_next(self) -> None:
         """Restore one waiting partition and let its records flow; one a turn, so that the others are not kept."""
-        if not self.waiting:
+        if not self.waiting or self.clock() < self._restore_after:
             return
         partition = min(self.waiting)
         try:
@@ -193,6 +197,7 @@ class Worker:
         except TransientFault as fault:
             log.warning("restore_postponed", partition=partition, reason=str(fault))
             self._forget_restores()
+            self._restore_after = self.clock() + RESTORE_AGAIN_S
             return
         self.states[partition] = self._restored.pop(partition)
         self.waiting.discard(partition)
@@ -251,6 +256,21 @@ class Worker:
         """What to commit: an offset, and a note of what the state at it is made of."""
         noted = Note(self._starts[partition].origin, self.digest[:12], self.topic_id, self._partitions)
         return Position(partition, offset, str(noted))
+
+    def _produce_again(self, fault: StaleGeneration) -> None:
+        """Offer the same work to the next commit: the next poll tells the client of the group's new generation.
+
+        The rows in memory go with these very events, so nothing has to be replayed. Should partitions be lost
+        instead, `on_lost` gives all of it up.
+        """
+        log.info("commit_postponed", reason=str(fault))
+        self.observer.aborted()
+        self._committed_at = self.clock()
+        try:
+            for outcome in self._uncommitted:
+                self.sink.produce(outcome)
+        except TransientFault as again:
+            self.recover(again)
 
     def _commit_or_recover(self) -> None:
         try:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
 from tests.brokers.fixtures import TestCluster
+from tests.brokers.kafka_process import KafkaProcess
+from worker.errors import TransientFault
 from worker.kafka import Source, TransactionalSink
+from worker.kafka.transaction import TRANSACTION_CONF
 from worker.records import Outcome
 
 ROUNDS = 40
@@ -38,3 +42,27 @@ def outcome(word: bytes, count: int) -> Outcome:
     found.values = [word] * count
     found.keys = [str(number).encode() for number in range(count)]
     return found
+
+
+@pytest.mark.timeout(240)
+def test_a_broker_that_was_away_for_longer_than_a_transaction_lives_costs_that_and_no_more(
+    kafka_process: KafkaProcess,
+) -> None:
+    kafka = TestCluster("kafka", kafka_process.bootstrap_servers)
+    topics = kafka.topic("probabilities"), kafka.topic("dead-letters")
+    sink = TransactionalSink(kafka.conf, *topics, kafka.unique("transaction"), "worker-0")
+    source = Source(kafka.conf, kafka.topic("samples"), kafka.unique("group"))
+    sink.start()
+    try:
+        sink.produce(outcome(b"given-up", 50))
+        time.sleep(1)  # the broker knows of the transaction
+        kafka_process.kill()
+        threading.Timer(TRANSACTION_CONF["transaction.timeout.ms"] / 1000 + 2, kafka_process.launch).start()
+        with pytest.raises(TransientFault):
+            sink.commit([], source)
+            pytest.fail("the broker has kept a transaction beyond its time-out")
+        sink.produce(outcome(b"committed", 50))
+        sink.commit([], source)
+    finally:
+        sink.close()
+        source.close()

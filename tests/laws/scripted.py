@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from worker.errors import TransientFault
+from worker.errors import StaleGeneration, TransientFault
 from worker.kafka import Listener, Survey
 from worker.records import Outcome, Position, RecordBatch
 
@@ -20,7 +20,11 @@ class Crash(BaseException):
 
 @dataclass
 class Script:
-    """What happens at which effect: `crash`, `abort`, or `crash_after` (it took effect, nobody learned of it)."""
+    """What happens at which effect: `crash`, `abort`, or `crash_after` (it took effect, nobody learned of it).
+
+    `stale` is a commit that meets a generation of the group which this member has not heard of; at any other effect
+    it is nothing.
+    """
 
     faults: dict[int, str]
     count: int = 0
@@ -147,6 +151,9 @@ class ScriptedSink:
 
     def commit(self, positions: Sequence[Position], source: object) -> None:
         fault = self.script.effect()
+        if fault == "stale":
+            self._open = []
+            raise StaleGeneration("as the script says")
         for outcome in self._open:
             self.cluster.outputs += zip(outcome.keys, outcome.values, strict=True)
             self.cluster.refused += [(letter.partition, letter.offset) for letter in outcome.dead_letters]

@@ -6,6 +6,7 @@ import itertools
 import tempfile
 import time
 import uuid
+from collections.abc import Callable
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -20,7 +21,7 @@ from tests.laws.test_engine import batch_of, described, engine_of, logs, publish
 from worker.artifact import StateSlot
 from worker.checkpoint import CheckpointRef, CheckpointStore, CheckpointWriter, Snapshot
 from worker.dead_letters import BadRecordLimit
-from worker.errors import FatalFault, StateRefused
+from worker.errors import FatalFault, StaleGeneration, StateRefused, TransientFault
 from worker.health import Health
 from worker.keeper import StateKeeper
 from worker.loop import Worker
@@ -69,7 +70,14 @@ def worker_on(cluster: Cluster, script: Script, url: str, sizes: list[int], **po
         "topic-id",
         commit_interval_s=0.0,
         poll_records=100,
+        clock=clock(),
     )
+
+
+def clock() -> Callable[[], float]:
+    """A clock that moves when it is looked at: what waits comes again after some turns, however fast they are."""
+    looks = itertools.count()
+    return lambda: next(looks) * 0.02
 
 
 def live(cluster: Cluster, script: Script, url: str, sizes: list[int]) -> None:
@@ -107,7 +115,7 @@ def undisturbed(topic: dict[int, RecordBatch]) -> list[tuple[bytes, bytes]]:
     return outputs
 
 
-faults = st.dictionaries(st.integers(1, 80), st.sampled_from(["crash", "abort", "crash_after"]), max_size=6)
+faults = st.dictionaries(st.integers(1, 80), st.sampled_from(["crash", "abort", "crash_after", "stale"]), max_size=6)
 sizes = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any)
 
 
@@ -128,7 +136,7 @@ def test_any_faults_at_any_effect_leave_the_outputs_of_an_undisturbed_run(
 LOG = [(b"abc"[i % 3 : i % 3 + 1], b'{"features":[%d,1]}' % i, i, i, None) for i in range(12)]
 
 
-@pytest.mark.parametrize("kind", ["crash", "abort", "crash_after"])
+@pytest.mark.parametrize("kind", ["crash", "abort", "crash_after", "stale"])
 def test_one_fault_at_each_effect_in_turn_loses_and_doubles_nothing(kind: str) -> None:
     topic = topic_of([LOG])
     expected = undisturbed(topic)
@@ -136,6 +144,20 @@ def test_one_fault_at_each_effect_in_turn_loses_and_doubles_nothing(kind: str) -
         cluster = Cluster(topic)
         live(cluster, Script({effect: kind}), f"memory://{uuid.uuid4()}", [3])
         assert cluster.outputs == expected, f"{kind} at effect {effect}"
+
+
+def test_a_commit_between_two_generations_of_the_group_replays_nothing() -> None:
+    topic = topic_of([LOG])
+    expected = undisturbed(topic)
+    for effect in range(1, 40):
+        cluster = Cluster(topic)
+        worker = worker_on(cluster, Script({effect: "stale"}), f"memory://{uuid.uuid4()}", [3])
+        recovered: list[TransientFault] = []
+        worker.recover = recovered.append  # type: ignore[method-assign]
+        worker.startup()
+        worker.run(Stop(cluster))
+        assert cluster.outputs == expected, f"stale at effect {effect}"
+        assert not any(isinstance(fault, StaleGeneration) for fault in recovered)
 
 
 def test_shutdown_leaves_checkpoints_of_the_reference_state_at_the_committed_offset() -> None:

@@ -17,7 +17,8 @@ from worker.records import Position
 log = logging.getLogger("librdkafka")
 
 REQUEST_TIMEOUT_S = 10.0
-COMMITTED_TRIES = 6
+COMMITTED_WITHIN_S = 20.0  # a coordinator that was just elected loads the group's offsets first
+PAUSE_S = 0.2
 
 
 @dataclass(frozen=True)
@@ -71,18 +72,19 @@ def _partition_count(admin: Any, topic: str) -> int:
 def _committed(consumer: Any, topic: str, partitions: Sequence[int]) -> dict[int, Position]:
     """Bounded and tried again: a time-out is never "no offset" (RELIABILITY rule 6)."""
     wanted = [TopicPartition(topic, partition) for partition in partitions]
-    for _ in range(COMMITTED_TRIES):
+    deadline = time.monotonic() + COMMITTED_WITHIN_S
+    while True:
         try:
             found = consumer.committed(wanted, timeout=REQUEST_TIMEOUT_S)
+            errors = [answer.error for answer in found if answer.error is not None]
         except KafkaException as fault:
-            log.warning("committed offsets: %s", fault.args[0].str())
-            continue
-        failed = [answer.error for answer in found if answer.error is not None]
-        if not failed:
+            errors = [fault.args[0]]
+        if not errors:
             return {a.partition: Position(a.partition, a.offset, a.metadata or "") for a in found if a.offset >= 0}
-        log.warning("committed offsets: %s", failed[0].str())
-        time.sleep(0.2)
-    raise TransientFault(f"committed offsets of {topic}: no answer after {COMMITTED_TRIES} tries")
+        if time.monotonic() >= deadline:
+            raise TransientFault(f"committed offsets of {topic}: {errors[0].str()}")
+        log.warning("committed offsets: %s; again", errors[0].str())
+        time.sleep(PAUSE_S)
 
 
 def _list_offsets(admin: Any, topic: str, partitions: Sequence[int], spec: Any) -> dict[int, int]:

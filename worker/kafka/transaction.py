@@ -17,14 +17,19 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from worker.errors import FatalFault, TransientFault
+from worker.errors import FatalFault, StaleGeneration, TransientFault
 from worker.kafka.client import ACCESS_ERRORS, fatal
+from worker.kafka.overdue import within
 from worker.kafka.sink import CALL_TIMEOUT_S, GIVE_UP_S, Sink, log
 from worker.kafka.source import Source
 from worker.records import Outcome, Position
 
 FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
+BETWEEN_GENERATIONS = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
 TRANSACTION_CONF: dict[str, Any] = {"transaction.timeout.ms": 10_000}
+# Calls of one transaction that had no answer for so long: the broker was away until the transaction expired. A process
+# that was stopped itself comes to one call's time-out and no further, however long that was.
+BROKER_AWAY_S = 1.5 * CALL_TIMEOUT_S
 
 
 class TransactionalSink(Sink):
@@ -42,6 +47,7 @@ class TransactionalSink(Sink):
         self._instance = instance
         self._begun = False
         self._unanswered = False  # a request without an answer may still be on its way
+        self._waited_s = 0.0  # for answers, since the transaction began
         super().__init__(conf, output_topic, dead_letter_topic)
 
     def start(self) -> None:
@@ -85,7 +91,7 @@ class TransactionalSink(Sink):
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
-                self._producer.abort_transaction(CALL_TIMEOUT_S)
+                self._wait("abort_transaction", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
             except KafkaException as fault:
                 error = fault.args[0]
                 self._unanswered = True
@@ -105,13 +111,14 @@ class TransactionalSink(Sink):
             except KafkaException as fault:
                 raise self._reaction("begin_transaction", fault.args[0]) from None
             self._begun = True
+            self._waited_s = 0.0
 
     def _call(self, what: str, request: Callable[[], Any]) -> None:
         """Make one call until its outcome is known."""
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
-                request()
+                self._wait(what, request)
             except KafkaException as fault:
                 error = fault.args[0]
                 self._raise_cause()
@@ -121,6 +128,13 @@ class TransactionalSink(Sink):
                     continue
                 raise self._reaction(what, error) from None
             return
+
+    def _wait(self, what: str, request: Callable[[], Any]) -> None:
+        begun = time.monotonic()
+        try:
+            within(what, request)
+        finally:
+            self._waited_s += min(time.monotonic() - begun, CALL_TIMEOUT_S)
 
     def _reason(self, error: KafkaError) -> KafkaError:
         """Why a transaction has failed: `produce` itself says no more than that it is in the wrong state."""
@@ -139,17 +153,22 @@ class TransactionalSink(Sink):
         if error.txn_requires_abort():
             if self._unanswered:
                 self._replace()
-            else:
-                self.abort()
-            return TransientFault(f"{what}: {error.str()}")
-        if error.code() == KafkaError._FATAL or error.fatal():
+                return TransientFault(f"{what}: {error.str()}")
+            self.abort()
+            between = what == "send_offsets_to_transaction" and error.code() in BETWEEN_GENERATIONS
+            return (StaleGeneration if between else TransientFault)(f"{what}: {error.str()}")
+        if error.code() in (KafkaError._FATAL, *FENCED) or error.fatal():
             self._replace()
             return TransientFault(f"{what}: {error.str()}")
         return fatal(what, error)
 
     def _refuse_to_fight(self, error: KafkaError) -> None:
-        """A fenced producer has a successor; taking its place back would fence that one in turn."""
-        if error.code() in FENCED and not error.txn_requires_abort():
+        """A fenced producer has a successor; taking its place back would fence that one in turn.
+
+        Unless it was the broker that was away: it ends a transaction that is older than its time-out, and fences its
+        producer, as soon as it is back.
+        """
+        if error.code() in FENCED and not error.txn_requires_abort() and self._waited_s < BROKER_AWAY_S:
             raise FatalFault(
                 f"another worker took over transactional.id {self._transactional_id} (or this one was away for longer "
                 f"than its transaction time-out): {error.str()}. Two workers with instance_id {self._instance} fence "
@@ -159,6 +178,7 @@ class TransactionalSink(Sink):
     def _replace(self) -> None:
         """A new producer with the same transactional.id: whatever the last one left open is settled."""
         self._begun = False
+        self._waited_s = 0.0
         self._producer.purge()
         self._producer = self._new_producer()
         self.start()

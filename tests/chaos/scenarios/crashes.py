@@ -72,7 +72,9 @@ def die_at(stage: Stage, name: str, point: Failpoint) -> None:
     if name in ("restore-loaded", "mid-replay"):  # something to restore, and committed work behind it
         stage.start()
         stage.until(lambda: len(stage.checkpoints()) > 0, "a checkpoint")
-        stage.progress(200)
+        stage.kill()
+        stage.start("worker-0", "--checkpoint-interval-s", "3600")
+        stage.progress(600)
         stage.kill()
     passes = stage.random.randint(1, point.passes)
     stage.start_with_failpoint(f"{name}:{passes}")
