@@ -60,7 +60,6 @@ def test_a_broker_that_was_away_for_longer_than_a_transaction_lives_costs_that_a
         threading.Timer(TRANSACTION_CONF["transaction.timeout.ms"] / 1000 + 2, kafka_process.launch).start()
         with pytest.raises(TransientFault):
             sink.commit([], source)
-            pytest.fail("the broker has kept a transaction beyond its time-out")
         sink.produce(outcome(b"committed", 50))
         sink.commit([], source)
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Sequence
 
@@ -22,10 +24,10 @@ PROTOCOLS = {
 class Member:
     """A worker without its work: opens every partition at an offset and notes what comes."""
 
-    def __init__(self, cluster: TestCluster, topic: str, group: str, protocol: str) -> None:
+    def __init__(self, cluster: TestCluster, topic: str, group: str, protocol: str, **conf: str) -> None:
         self.waiting: list[int] = []
         self.offsets: dict[int, list[int]] = {}
-        self.source = Source(cluster.conf | PROTOCOLS[protocol], topic, group)
+        self.source = Source(cluster.conf | PROTOCOLS[protocol] | conf, topic, group)
         self.source.subscribe(self)
 
     def on_assign(self, partitions: Sequence[int]) -> None:
@@ -62,8 +64,10 @@ def topic(kafka: TestCluster) -> str:
     return name
 
 
-def turn_until(condition: Callable[[], bool], offset: int, *members: Member, wait_s: float = 0.0) -> None:
-    deadline = time.monotonic() + 20
+def turn_until(
+    condition: Callable[[], bool], offset: int, *members: Member, wait_s: float = 0.0, within_s: float = 60.0
+) -> None:
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, [member.offsets for member in members]
         for member in members:
@@ -109,3 +113,35 @@ def test_partition_opened_again_or_by_another_member_gives_every_record_again(
     assert len(taken_over) >= 2
     assert all(offsets == list(range(500, RECORDS)) for offsets in taken_over)
     first.source.close()
+
+
+STATIC_MEMBER = """
+import ast, sys
+from confluent_kafka import Consumer
+member = Consumer(ast.literal_eval(sys.argv[1]))
+member.subscribe([sys.argv[2]], on_assign=lambda *_: print("assigned", flush=True))
+while True:
+    member.poll(0.1)
+"""
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("protocol", ["cooperative", "KIP-848"])
+def test_static_member_takes_the_place_of_a_killed_one_of_its_name(
+    kafka: TestCluster, topic: str, protocol: str
+) -> None:
+    group, name = kafka.unique("group"), {"group.instance.id": "worker-0"}
+    conf = {**kafka.conf, **PROTOCOLS[protocol], **name, "group.id": group}
+    if protocol == "cooperative":
+        conf["partition.assignment.strategy"] = "cooperative-sticky"
+    command = [sys.executable, "-c", STATIC_MEMBER, repr(conf), topic]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as former:
+        assert former.stdout is not None
+        assert former.stdout.readline() == "assigned\n"
+        former.kill()
+    member = Member(kafka, topic, group, protocol, **name)
+    # The next protocol keeps the name until the session of the killed one is over, 45 s by a broker's default.
+    turn_until(lambda: member.read() >= RECORDS * PARTITIONS, 0, member, within_s=90)
+    member.source.close()

@@ -7,6 +7,7 @@ raise: an exception that leaves `consume()` loses the records it had taken from 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -52,6 +53,12 @@ PASSING_ERRORS = (
     KafkaError._TIMED_OUT,
 )
 
+# The next generation consumer protocol keeps the name of a static member (group.instance.id) that was killed until its
+# session ends, 45 s by the broker's default; the classic protocol gives it to whoever comes.
+NAME_TAKEN = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
+NAME_FREE_WITHIN_S = 90.0
+NAME_PAUSE_S = 1.0
+
 
 class Listener(Protocol):
     """What the owner of a `Source` does when partitions come and go; called inside `poll`, must not raise."""
@@ -96,12 +103,15 @@ class Source:
         merged = {**own, **consumer_properties(conf)}
         strategy = str(merged.get("partition.assignment.strategy", "cooperative-sticky"))
         self._incremental = "cooperative" in strategy
-        self._consumer = new_client(Consumer, merged, logger=log)
+        self._new_consumer = lambda: new_client(Consumer, merged, logger=log)
+        self._consumer = self._new_consumer()
+        self._name_free_by = float("inf")
         self._admin = new_client(AdminClient, {"log_level": "3", **client_properties(conf)})
 
     def subscribe(self, listener: Listener) -> None:
         """Join the group."""
         self._listener = listener
+        self._name_free_by = min(self._name_free_by, time.monotonic() + NAME_FREE_WITHIN_S)
         self._consumer.subscribe(
             [self.topic], on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_lost
         )
@@ -119,6 +129,9 @@ class Source:
         if self._fault is not None:
             raise self._fault
         if any(map(Message.error, messages)):
+            if not self.joined and any(map(_name_is_taken, messages)) and time.monotonic() < self._name_free_by:
+                self._join_again()
+                return []
             for message in messages:
                 self._check(message)
             messages = [message for message in messages if message.error() is None]
@@ -126,6 +139,15 @@ class Source:
         for partition, message in zip(map(Message.partition, messages), messages, strict=True):
             by_partition.setdefault(partition, []).append(message)
         return [_batch(partition, found) for partition, found in by_partition.items() if partition in self._open]
+
+    def _join_again(self) -> None:
+        """With a new client: to the old one it was fatal that a member of our name is still in its session."""
+        log.warning("joining: %s; again", NAME_TAKEN)
+        assert self._listener is not None
+        time.sleep(NAME_PAUSE_S)
+        self._consumer.close()
+        self._consumer = self._new_consumer()
+        self.subscribe(self._listener)
 
     @property
     def assigned(self) -> frozenset[int]:
@@ -268,6 +290,11 @@ class Source:
             log.warning("%s: %s", where, error.str())
             return
         raise fatal(where, error)
+
+
+def _name_is_taken(message: Message) -> bool:
+    error = message.error()
+    return error is not None and NAME_TAKEN in error.str()
 
 
 def _batch(partition: int, messages: list[Message]) -> RecordBatch:
