@@ -1,7 +1,7 @@
 """The main loop: poll, step, produce, commit, checkpoint.
 
 The worker is the group member's listener too. What it remembers of a partition is dropped whenever it may differ
-from what was committed, and rebuilt in one way (`restore_next`), whether the partition is new, a transaction was
+from what was committed, and rebuilt in one way (`Restores`), whether the partition is new, a transaction was
 aborted, or the group took the partition away and gave it back.
 """
 
@@ -16,18 +16,17 @@ import structlog
 from worker.dead_letters import BadRecordLimit
 from worker.engine import Engine
 from worker.errors import StaleGeneration, TransientFault
-from worker.kafka import Sink, Source, Survey
+from worker.kafka import Sink, Source
 from worker.keeper import StateKeeper
 from worker.observer import Observer
-from worker.records import Outcome, Position
-from worker.recovery import Log, Note, Start, former_partitions
+from worker.records import Outcome
+from worker.restoring import Restores
 from worker.state import PartitionState
 
 log = structlog.get_logger(__name__)
 
 IDLE_POLL_S = 0.2
 RESTORING_POLL_S = 0.005
-RESTORE_AGAIN_S = 0.5
 # Of the ten seconds that an orchestrator waits after SIGTERM:
 SAVE_AHEAD_S = 4.0
 SAVED_AT_ONCE_S = 0.1
@@ -72,18 +71,11 @@ class Worker:
         self.observer = observer
         self.limit = limit
         self.digest = digest
-        self.topic_id = topic_id
         self.commit_interval_s = commit_interval_s
         self.poll_records = poll_records
         self.clock = clock
         self.states: dict[int, PartitionState] = {}
-        self.waiting: set[int] = set()
-        self._starts: dict[int, Start] = {}
-        self._restored: dict[int, PartitionState] = {}
-        self._restore_after = float("-inf")
-        self._unpinned: set[int] = set()
-        self._survey: Survey | None = None
-        self._partitions = 0
+        self.restores = Restores(source, keeper, observer, digest, topic_id, clock)
         self._uncommitted: list[Outcome] = []
         self._committed_at = float("-inf")
         self._hand_over_by = float("inf")
@@ -148,16 +140,17 @@ class Worker:
         Raises:
             TransientFault: nothing of it was committed.
         """
-        moved = [s for s in self.states.values() if s.next_offset > s.committed or s.partition in self._unpinned]
+        unpinned = self.restores.unpinned
+        moved = [s for s in self.states.values() if s.next_offset > s.committed or s.partition in unpinned]
         # Of a partition that is being replayed only the note can be new; its offset stays where it was.
-        positions = [self._position(s.partition, max(s.next_offset, s.committed)) for s in moved]
+        positions = [self.restores.position(s.partition, max(s.next_offset, s.committed)) for s in moved]
         begun = self.clock()
         if positions or self._uncommitted:
             self.sink.commit(positions, self.source)  # 1
         self._committed_at = self.clock()
         for state in moved:  # 2
             state.committed = max(state.next_offset, state.committed)
-            self._unpinned.discard(state.partition)
+            unpinned.discard(state.partition)
         self.observer.committed(self._uncommitted, self._committed_at - begun)
         self._uncommitted = []
 
@@ -167,7 +160,7 @@ class Worker:
         A new group commits where it begins before it saves anything: a checkpoint without a committed offset looks as
         if the offsets had been lost, and is refused.
         """
-        pinned = (state for state in self.states.values() if state.partition not in self._unpinned)
+        pinned = (state for state in self.states.values() if state.partition not in self.restores.unpinned)
         due = next((state for state in pinned if self.keeper.is_due(state)), None)
         if due is not None:
             self.keeper.save(self.source.topic, due)
@@ -179,35 +172,20 @@ class Worker:
         self.sink.abort()
         self._uncommitted = []
         self.states.clear()
-        self._forget_restores()
         self.source.close_partitions()
-        self.waiting = set(self.source.assigned)
+        self.restores.expect(self.source.assigned)
 
     def restore_next(self) -> None:
-        """Restore one waiting partition and let its records flow; one a turn, so that the others are not kept."""
-        if not self.waiting or self.clock() < self._restore_after:
-            return
-        partition = min(self.waiting)
-        try:
-            if partition not in self._restored:
-                self._restored[partition] = self._restore(partition)
-            state = self._restored[partition]
-            if not self.source.open(partition, state.next_offset):
-                return
-        except TransientFault as fault:
-            log.warning("restore_postponed", partition=partition, reason=str(fault))
-            self._forget_restores()
-            self._restore_after = self.clock() + RESTORE_AGAIN_S
-            return
-        self.states[partition] = self._restored.pop(partition)
-        self.waiting.discard(partition)
+        """Take up one waiting partition; one a turn, so that the others are not kept."""
+        state = self.restores.next()
+        if state is not None:
+            self.states[state.partition] = state
 
     def on_assign(self, partitions: Sequence[int]) -> None:
         """Partitions are ours; the loop restores them."""
         log.info("assigned", partitions=sorted(partitions))
         self.observer.assigned(partitions)
-        self.waiting.update(partitions)
-        self._forget_restores()
+        self.restores.expect(partitions)
 
     def on_revoke(self, partitions: Sequence[int]) -> None:
         """Commit and save what goes, so that its next owner has nothing to replay."""
@@ -223,39 +201,6 @@ class Worker:
         if not self._failed and self.states:
             self.recover(TransientFault("the group took partitions away without asking"))
         self._release(partitions, lost=True)
-
-    def _restore(self, partition: int) -> PartitionState:
-        begun = self.clock()
-        if self._survey is None or partition not in self._survey.bounds:
-            self._survey = self.source.survey(sorted(self.waiting))
-            self._partitions = self._survey.partitions
-        low, high = self._survey.bounds[partition]
-        committed = self._survey.committed.get(partition)
-        former = former_partitions(self._survey.committed.values())
-        state, start = self.keeper.restore(
-            Log(self.source.topic, partition, self.topic_id, low, high, committed, self._partitions, former)
-        )
-        self._starts[partition] = start
-        if committed != self._position(partition, start.committed):
-            self._unpinned.add(partition)
-        seconds = self.clock() - begun
-        self.observer.restored(state, start, seconds)
-        log.info(
-            "restored",
-            partition=partition,
-            next_offset=start.next_offset,
-            committed=start.committed,
-            log_end=high,
-            streams=len(state),
-            source=start.why,
-            seconds=round(seconds, 3),
-        )
-        return state
-
-    def _position(self, partition: int, offset: int) -> Position:
-        """What to commit: an offset, and a note of what the state at it is made of."""
-        noted = Note(self._starts[partition].origin, self.digest[:12], self.topic_id, self._partitions)
-        return Position(partition, offset, str(noted))
 
     def _produce_again(self, fault: StaleGeneration) -> None:
         """Offer the same work to the next commit: the next poll tells the client of the group's new generation.
@@ -306,28 +251,21 @@ class Worker:
         self.observer.released(partitions, lost)
         for partition in partitions:
             self.states.pop(partition, None)
-            self.waiting.discard(partition)
-            self._unpinned.discard(partition)
             self.keeper.release(self.source.topic, partition, lost)
-        self._forget_restores()
-
-    def _forget_restores(self) -> None:
-        """Offsets that were asked for earlier may have moved."""
-        self._restored.clear()
-        self._survey = None
+        self.restores.release(partitions)
 
     def _note(self, outcome: Outcome) -> None:
         if outcome.records:
             self._uncommitted.append(outcome)
 
     def _commit_due(self) -> bool:
-        return (bool(self._uncommitted) or bool(self._unpinned)) and (
+        return (bool(self._uncommitted) or bool(self.restores.unpinned)) and (
             self.clock() - self._committed_at >= self.commit_interval_s
         )
 
     def _poll_timeout_s(self) -> float:
-        if self.waiting:
+        if self.restores.waiting:
             return RESTORING_POLL_S
-        if self._uncommitted or self._unpinned:
+        if self._uncommitted or self.restores.unpinned:
             return max(0.0, self._committed_at + self.commit_interval_s - self.clock())
         return IDLE_POLL_S

@@ -53,9 +53,9 @@ class Observer:
         """The loop has turned."""
         self.health.beat()
         replaying = [s.partition for s in worker.states.values() if s.next_offset < s.committed]
-        self.health.ready = worker.source.joined and not worker.waiting and not replaying
+        self.health.ready = worker.source.joined and not worker.restores.waiting and not replaying
         if not self.health.ready:
-            behind = sorted({*worker.waiting, *replaying})
+            behind = sorted({*worker.restores.waiting, *replaying})
             self.health.waiting_for = f"partitions {behind} to be restored" if behind else "the first assignment"
         self.checkpoints(worker.keeper.results())
         if self._clock() - self._gauges_at >= GAUGES_EVERY_S:

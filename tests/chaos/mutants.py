@@ -20,6 +20,7 @@ from worker.errors import TransientFault
 from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.records import Outcome, Position, RecordBatch
+from worker.restoring import Restores
 from worker.state import PartitionState
 
 
@@ -126,16 +127,16 @@ def state_kept_on_revoke() -> Iterator[None]:
 
     def release(worker: Worker, partitions: Sequence[int], lost: bool) -> None:
         if not lost:
-            worker.__dict__.setdefault("kept", {}).update(
+            worker.restores.__dict__.setdefault("kept", {}).update(
                 (partition, worker.states[partition]) for partition in partitions if partition in worker.states
             )
         released(worker, partitions, lost)
 
-    def restore(worker: Worker, partition: int) -> PartitionState:
-        kept: PartitionState | None = worker.__dict__.get("kept", {}).pop(partition, None)
-        return restored(worker, partition) if kept is None else kept
+    def restore(restores: Restores, partition: int) -> PartitionState:
+        kept: PartitionState | None = restores.__dict__.get("kept", {}).pop(partition, None)
+        return restored(restores, partition) if kept is None else kept
 
-    with _patched(Worker, "_release", release) as released, _patched(Worker, "_restore", restore) as restored:
+    with _patched(Worker, "_release", release) as released, _patched(Restores, "_restore", restore) as restored:
         yield
 
 

@@ -154,14 +154,15 @@ class Proxy:
             threading.Thread(target=self._connect, args=(client,), name="proxied", daemon=True).start()
 
     def _connect(self, client: socket.socket) -> None:
+        broker: socket.socket | None = None
         try:
             broker = socket.create_connection(("127.0.0.1", self.upstream), timeout=5)
+            if broker.getsockname() == broker.getpeername():  # a port that nobody listens on has connected to itself
+                raise ConnectionRefusedError
         except OSError:
+            if broker is not None:
+                broker.close()
             client.close()  # the broker is away: as if nobody listened here
-            return
-        if broker.getsockname() == broker.getpeername():  # a port that nobody listens on has connected to itself
-            broker.close()
-            client.close()
             return
         broker.settimeout(None)
         connection = _Connection(self, client, broker)

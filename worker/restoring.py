@@ -1,0 +1,133 @@
+"""Which partitions wait for their state, and where each goes on: the broker is asked, then the checkpoints.
+
+Every partition comes back in this one way, whether it is new, a transaction was aborted, or the group took it away
+and gave it back. What the broker has said is kept for the partitions that wait together, and no longer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import structlog
+
+from worker.errors import TransientFault
+from worker.kafka import Source, Survey
+from worker.keeper import StateKeeper
+from worker.observer import Observer
+from worker.records import Position
+from worker.recovery import Log, Note, Start, former_partitions
+from worker.state import PartitionState
+
+log = structlog.get_logger(__name__)
+
+AGAIN_S = 0.5
+
+
+class Restores:
+    """Bring partitions back, one at a time.
+
+    Args:
+        source: the input topic.
+        keeper: has the checkpoints.
+        observer: is told of every restore.
+        digest: of the artifact, noted with every commit.
+        topic_id: of the input topic; "" when the broker has none.
+        clock: monotonic seconds.
+
+    Attributes:
+        waiting: partitions whose records do not flow yet.
+        unpinned: partitions whose committed offset, or the note beside it, is not yet what a commit would write.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        keeper: StateKeeper,
+        observer: Observer,
+        digest: str,
+        topic_id: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self._source = source
+        self._keeper = keeper
+        self._observer = observer
+        self._digest = digest
+        self._topic_id = topic_id
+        self._clock = clock
+        self.waiting: set[int] = set()
+        self.unpinned: set[int] = set()
+        self._starts: dict[int, Start] = {}
+        self._restored: dict[int, PartitionState] = {}
+        self._survey: Survey | None = None
+        self._partitions = 0
+        self._not_before = float("-inf")
+
+    def expect(self, partitions: Iterable[int]) -> None:
+        """These partitions wait, too. Offsets that were asked for earlier may have moved."""
+        self.waiting.update(partitions)
+        self._forget()
+
+    def release(self, partitions: Iterable[int]) -> None:
+        """These partitions are somebody else's."""
+        self.waiting.difference_update(partitions)
+        self.unpinned.difference_update(partitions)
+        self._forget()
+
+    def next(self) -> PartitionState | None:
+        """Restore one partition and let its records flow; None when none waits, or when it must go on waiting.
+
+        Raises:
+            StateRefused: the exact state cannot be had.
+        """
+        if not self.waiting or self._clock() < self._not_before:
+            return None
+        partition = min(self.waiting)
+        try:
+            if partition not in self._restored:
+                self._restored[partition] = self._restore(partition)
+            if not self._source.open(partition, self._restored[partition].next_offset):
+                return None
+        except TransientFault as fault:
+            log.warning("restore_postponed", partition=partition, reason=str(fault))
+            self._forget()
+            self._not_before = self._clock() + AGAIN_S
+            return None
+        self.waiting.discard(partition)
+        return self._restored.pop(partition)
+
+    def position(self, partition: int, offset: int) -> Position:
+        """What to commit: an offset, and a note of what the state at it is made of."""
+        noted = Note(self._starts[partition].origin, self._digest[:12], self._topic_id, self._partitions)
+        return Position(partition, offset, str(noted))
+
+    def _restore(self, partition: int) -> PartitionState:
+        begun = self._clock()
+        if self._survey is None or partition not in self._survey.bounds:
+            self._survey = self._source.survey(sorted(self.waiting))
+            self._partitions = self._survey.partitions
+        low, high = self._survey.bounds[partition]
+        committed = self._survey.committed.get(partition)
+        former = former_partitions(self._survey.committed.values())
+        state, start = self._keeper.restore(
+            Log(self._source.topic, partition, self._topic_id, low, high, committed, self._partitions, former)
+        )
+        self._starts[partition] = start
+        if committed != self.position(partition, start.committed):
+            self.unpinned.add(partition)
+        seconds = self._clock() - begun
+        self._observer.restored(state, start, seconds)
+        log.info(
+            "restored",
+            partition=partition,
+            next_offset=start.next_offset,
+            committed=start.committed,
+            log_end=high,
+            streams=len(state),
+            source=start.why,
+            seconds=round(seconds, 3),
+        )
+        return state
+
+    def _forget(self) -> None:
+        self._restored.clear()
+        self._survey = None
