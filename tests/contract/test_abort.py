@@ -10,7 +10,7 @@ import pytest
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import KafkaProcess
 from worker.errors import TransientFault
-from worker.kafka import Source, TransactionalSink
+from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.kafka.transaction import TRANSACTION_CONF
 from worker.records import Outcome
 
@@ -20,9 +20,12 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 
 @pytest.mark.timeout(180)
-def test_the_transaction_after_an_abort_is_committed_whatever_was_on_its_way(kafka: TestCluster) -> None:
+@pytest.mark.parametrize("delivery", ["exactly_once", "at_least_once"])
+def test_what_follows_an_abort_is_committed_whatever_was_on_its_way(kafka: TestCluster, delivery: str) -> None:
     topics = kafka.topic("probabilities"), kafka.topic("dead-letters")
-    sink = TransactionalSink(kafka.conf, *topics, kafka.unique("transaction"), "worker-0")
+    sink: Sink = FlushingSink(kafka.conf, *topics)
+    if delivery == "exactly_once":
+        sink = TransactionalSink(kafka.conf, *topics, kafka.unique("transaction"), "worker-0")
     source = Source(kafka.conf, kafka.topic("samples"), kafka.unique("group"))
     sink.start()
     try:

@@ -167,8 +167,7 @@ class FlushingSink(Sink):
             source.commit(positions)
 
     def abort(self) -> None:
-        """Drop what is still queued; what was delivered stays and will be delivered again."""
-        self._producer.purge()
+        """Let arrive what is on its way: it will be delivered again, and a purge would fail the next commit."""
         with suppress(KafkaException):  # of a fatal producer, whose next call says so
             self._producer.flush(CALL_TIMEOUT_S)
         self._undelivered = []

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
@@ -77,7 +78,8 @@ class TransactionalSink(Sink):
         self._call("commit_transaction", lambda: self._producer.commit_transaction(CALL_TIMEOUT_S))
         self._begun = False
         if self._unanswered:
-            self._replace()
+            with suppress(TransientFault):  # this commit stands; `_begin` tries again
+                self._replace()
 
     def abort(self) -> None:
         """Abort the open transaction; a producer that cannot is replaced.
@@ -106,6 +108,8 @@ class TransactionalSink(Sink):
 
     def _begin(self) -> None:
         if not self._begun:
+            if self._unanswered:
+                self._replace()
             try:
                 self._producer.begin_transaction()
             except KafkaException as fault:
