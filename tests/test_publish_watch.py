@@ -221,7 +221,7 @@ def cellstream(*arguments: str, servers: str, stdin: bytes = b"", code: int = 0)
         [*CLI, *arguments, "--bootstrap-servers", servers],
         input=stdin,
         capture_output=True,
-        timeout=60,
+        timeout=180,
         check=False,
         env={k: v for k, v in os.environ.items() if not k.startswith("CELLSTREAM_")},
     )
@@ -233,7 +233,7 @@ def records(servers: str, topic: str, count: int) -> list[tuple[bytes, bytes]]:
     reader = Consumer({"bootstrap.servers": servers, "group.id": "test"})
     reader.assign([TopicPartition(topic, partition, 0) for partition in range(PARTITIONS)])
     found: list[tuple[bytes, bytes]] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(found) < count and time.monotonic() < deadline:
         found += [(message.key(), message.value()) for message in reader.consume(count, 0.2)]
     reader.close()
@@ -287,7 +287,7 @@ def test_an_interrupt_delivers_what_was_accepted(broker: str):
     publish.stdin.flush()
     assert len(records(broker, "interrupted", 3)) == 3  # it runs, and now waits for more
     publish.send_signal(signal.SIGINT)
-    out, _ = publish.communicate(timeout=30)
+    out, _ = publish.communicate(timeout=90)
     assert publish.returncode == 1
     summary = json.loads(out)
     assert summary["interrupted"]
@@ -324,5 +324,5 @@ def test_an_interrupt_ends_watch_with_success(broker: str):
     assert watch.stdout is not None
     watch.stdout.readline()
     watch.send_signal(signal.SIGINT)
-    _, err = watch.communicate(timeout=30)
+    _, err = watch.communicate(timeout=90)
     assert watch.returncode == 0, err

@@ -36,7 +36,7 @@ def java_version() -> int:
     java = shutil.which("java")
     if java is None:
         return 0
-    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=60)
+    answer = subprocess.run([java, "-version"], capture_output=True, text=True, check=False, timeout=180)
     found = re.search(r'version "(?:1\.)?(\d+)', answer.stderr + answer.stdout)
     return int(found.group(1)) if found and answer.returncode == 0 else 0
 

@@ -34,7 +34,7 @@ def test_records_keys_headers_and_times_reach_another_process(embedded: TestClus
         "import sys; from confluent_kafka import Producer; p = Producer({'bootstrap.servers': sys.argv[1]});"
         "p.produce(sys.argv[2], b'value', key=b'key', headers=[('h', b'1')], partition=2, timestamp=1234); p.flush(10)"
     )
-    subprocess.run([sys.executable, "-c", code, embedded.bootstrap_servers, topic], check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code, embedded.bootstrap_servers, topic], check=True, timeout=180)
     (message,) = read(embedded, topic, partition=2, count=1)
     assert (message.key(), message.value(), message.headers()) == (b"key", b"value", [("h", b"1")])
     assert (message.timestamp()[1], message.offset()) == (1234, 0)
@@ -119,7 +119,7 @@ def read(cluster: TestCluster, topic: str, partition: int, count: int) -> list[M
     consumer = Consumer(cluster.conf | {"group.id": cluster.unique("reader"), "isolation.level": "read_committed"})
     consumer.assign([TopicPartition(topic, partition, 0)])
     messages: list[Message] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while len(messages) < count and time.monotonic() < deadline:
         messages += [message for message in consumer.consume(count - len(messages), 0.2) if not message.error()]
     consumer.close()

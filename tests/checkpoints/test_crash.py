@@ -92,7 +92,7 @@ def test_process_that_dies_while_writing_leaves_only_whole_checkpoints(local: Ch
         "store = CheckpointStore(sys.argv[1], 'group', LAYOUT, folders=Dies(Path(sys.argv[1]), sys.argv[2]))\n"
         "store.write(make_snapshot(100))"
     )
-    died = subprocess.run([sys.executable, "-c", code, local.url, step], check=False, timeout=60, cwd=ROOT)
+    died = subprocess.run([sys.executable, "-c", code, local.url, step], check=False, timeout=180, cwd=ROOT)
     assert died.returncode == 9
     assert_only_whole_checkpoints(local, earlier)
     assert [ref.next_offset for ref in local.refs(TOPIC, 0)] == ([100, 50] if step in STEPS[4:] else [50])

@@ -188,7 +188,7 @@ def test_a_planned_stop_answers_while_it_saves() -> None:
     cluster = Cluster(topic)
     worker = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [6])
     store = worker.keeper._writer.store
-    write, deadline = store.write, time.monotonic() + 20
+    write, deadline = store.write, time.monotonic() + 60
 
     def write_when_all_is_answered(snapshot: Snapshot) -> CheckpointRef:
         while not cluster.at_rest() and time.monotonic() < deadline:

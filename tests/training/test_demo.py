@@ -54,7 +54,7 @@ def demo(environment: dict[str, str], *arguments: str) -> Iterator[subprocess.Po
 
 def worker_of(process: subprocess.Popen[str]) -> psutil.Process:
     """The demo's worker, as soon as there is one."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline and process.poll() is None:
         children = psutil.Process(process.pid).children(recursive=True)
         if children:
@@ -80,7 +80,7 @@ def test_a_second_run_takes_the_artifact_from_the_cache(environment: dict[str, s
         env=environment,
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=240,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -96,7 +96,7 @@ def test_a_signal_as_the_worker_starts_leaves_nothing_running(environment: dict[
     with demo(environment) as process:
         worker = worker_of(process)
         process.send_signal(number)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
         assert process.returncode == 130, output
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
         assert output.endswith("stopped; nothing is left running\n")
@@ -110,7 +110,7 @@ def test_ctrl_c_in_the_middle_of_the_replay_leaves_nothing_running(environment: 
         while " 25%" not in process.stdout.readline():
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
         assert process.returncode == 130, output
         assert not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE
         assert "Traceback" not in output
@@ -129,7 +129,7 @@ def test_ctrl_c_while_training_leaves_no_artifact(environment: dict[str, str], t
         assert process.stdout is not None
         assert process.stdout.readline().startswith("training on 44 recordings")
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=180)
         assert process.returncode == 130, output
     assert not list(tmp_path.rglob("manifest.json"))
 
@@ -137,7 +137,7 @@ def test_ctrl_c_while_training_leaves_no_artifact(environment: dict[str, str], t
 @pytest.mark.usefixtures("first_run")
 def test_more_streams_than_recordings_is_wrong_usage(environment: dict[str, str]) -> None:
     done = subprocess.run(
-        [*COMMAND, "--streams", "21"], env=environment, capture_output=True, text=True, timeout=120, check=False
+        [*COMMAND, "--streams", "21"], env=environment, capture_output=True, text=True, timeout=240, check=False
     )
     assert done.returncode == 2
     assert "there are 20 held-out recordings" in done.stderr

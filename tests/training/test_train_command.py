@@ -82,7 +82,7 @@ def test_an_interrupt_leaves_a_whole_artifact_or_none(tmp_path: Path, times: int
     for _ in range(times):
         process.send_signal(signal.SIGINT)
         time.sleep(0.1)
-    stdout, stderr = process.communicate(timeout=120)
+    stdout, stderr = process.communicate(timeout=240)
     if process.returncode == 0:
         assert json.loads(stdout)["digest"] == read_artifact(out).digest
     else:
