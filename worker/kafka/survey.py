@@ -91,6 +91,10 @@ def _list_offsets(admin: Any, topic: str, partitions: Sequence[int], spec: Any) 
     wanted = {TopicPartition(topic, partition): spec for partition in partitions}
     found = admin.list_offsets(wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=REQUEST_TIMEOUT_S)
     try:
-        return {entry.partition: int(future.result().offset) for entry, future in found.items()}
+        bounds = {entry.partition: int(future.result().offset) for entry, future in found.items()}
     except KafkaException as fault:
         raise TransientFault(f"log bounds of {topic}: {fault.args[0].str()}") from None
+    unknown = sorted(partition for partition, offset in bounds.items() if offset < 0)
+    if unknown:  # said without an error by a broker that has just come back: not an offset, and not an empty log
+        raise TransientFault(f"log bounds of {topic}: not known yet for partitions {unknown}")
+    return bounds
