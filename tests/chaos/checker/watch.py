@@ -160,6 +160,8 @@ class Watch(Reader):
         places += [TopicPartition(self.deployment.dead_letter_topic, p) for p in range(self._partitions)]
         asked = self._admin.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=ANSWER_S)
         ends = {(place.topic, place.partition): answer.result(2 * ANSWER_S).offset for place, answer in asked.items()}
+        if min(ends.values()) < 0:
+            raise TimeoutError("a broker that has just come back does not know the ends yet")
         return Observation(at_s, seen, saved, committed, ends, forgiven)
 
     def _look_at_checkpoints(self) -> dict[int, int]:
