@@ -1,48 +1,56 @@
-"""What a broker that has just come back does not know yet is never taken for an answer."""
+"""What the broker says of a log is taken only where it has said it."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from confluent_kafka import OFFSET_INVALID, TopicPartition
+from confluent_kafka.admin import OffsetSpec
 
 from worker.errors import TransientFault
 from worker.kafka.survey import take_survey
 
-
-class Consumer:
-    """Knows the group's offsets."""
-
-    def committed(self, wanted: list[TopicPartition], timeout: float) -> list[TopicPartition]:
-        return [TopicPartition(place.topic, place.partition, 7) for place in wanted]
+EARLIEST = OffsetSpec.earliest()._value
 
 
-class Admin:
-    """Says of each log's end what it was told to, without an error, as the client was seen to do."""
+class Client:
+    """Consumer and administration of a topic whose brokers answer at once.
 
-    def __init__(self, offsets: dict[int, int]) -> None:
-        self.offsets = offsets
+    Args:
+        low: first offset of each partition.
+        high: the one behind the last.
+    """
 
-    def list_topics(self, topic: str, timeout: float) -> Any:
-        return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=self.offsets)})
+    def __init__(self, low: Mapping[int, int], high: Mapping[int, int]) -> None:
+        self._bounds = {True: low, False: high}
 
-    def list_offsets(self, wanted: dict[TopicPartition, Any], **options: Any) -> dict[TopicPartition, Future[Any]]:
-        found = {}
-        for place in wanted:
-            found[place] = Future[Any]()
-            found[place].set_result(SimpleNamespace(offset=self.offsets[place.partition]))
+    def list_topics(self, topic: str, **_: object) -> Any:
+        return SimpleNamespace(topics={topic: SimpleNamespace(error=None, partitions=dict.fromkeys((0, 1)))})
+
+    def committed(self, places: list[TopicPartition], **_: object) -> list[TopicPartition]:
+        return [TopicPartition(place.topic, place.partition, 5) for place in places]
+
+    def list_offsets(self, asked: Mapping[TopicPartition, OffsetSpec], **_: object) -> dict[TopicPartition, Any]:
+        found: dict[TopicPartition, Any] = {}
+        for place, spec in asked.items():
+            found[place] = Future()
+            offset = self._bounds[spec._value == EARLIEST][place.partition]
+            found[place].set_result(SimpleNamespace(offset=offset))
         return found
 
 
-def test_an_offset_that_is_not_known_yet_is_neither_a_begin_nor_an_end() -> None:
-    with pytest.raises(TransientFault, match=r"not known yet for partitions \[1\]"):
-        take_survey(Consumer(), Admin({0: 9, 1: OFFSET_INVALID}), "samples", [0, 1])
+def test_bounds_are_those_of_each_partition() -> None:
+    client = Client({0: 3, 1: 0}, {0: 9, 1: 5})
+    assert take_survey(client, client, "samples", (0, 1)).bounds == {0: (3, 9), 1: (0, 5)}
 
 
-def test_bounds_that_are_known_are_told() -> None:
-    survey = take_survey(Consumer(), Admin({0: 9, 1: 0}), "samples", [0, 1])
-    assert survey.bounds == {0: (9, 9), 1: (0, 0)}
-    assert (survey.partitions, survey.committed[1].offset) == (2, 7)
+@pytest.mark.parametrize(("low", "high"), [(OFFSET_INVALID, 9), (3, OFFSET_INVALID)], ids=["begin", "end"])
+def test_a_bound_that_nobody_has_told_is_asked_for_again_and_never_taken_for_an_offset(low: int, high: int) -> None:
+    # Taken for the end it would look as if the log had been cut off below the committed offset, and be refused.
+    client = Client({0: 3, 1: low}, {0: 9, 1: high})
+    with pytest.raises(TransientFault, match=r"log bounds of samples: no answer for partitions \[1\]"):
+        take_survey(client, client, "samples", (0, 1))

@@ -94,7 +94,8 @@ def _list_offsets(admin: Any, topic: str, partitions: Sequence[int], spec: Any) 
         bounds = {entry.partition: int(future.result().offset) for entry, future in found.items()}
     except KafkaException as fault:
         raise TransientFault(f"log bounds of {topic}: {fault.args[0].str()}") from None
-    unknown = sorted(partition for partition, offset in bounds.items() if offset < 0)
-    if unknown:  # said without an error by a broker that has just come back: not an offset, and not an empty log
-        raise TransientFault(f"log bounds of {topic}: not known yet for partitions {unknown}")
+    # While a leader is elected the client may answer without an error and without an offset (-1001).
+    untold = sorted(partition for partition, offset in bounds.items() if offset < 0)
+    if untold:
+        raise TransientFault(f"log bounds of {topic}: no answer for partitions {untold}")
     return bounds
