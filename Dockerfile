@@ -1,0 +1,42 @@
+# The worker as a container.
+#
+#     docker build --tag cellstream .
+#     docker run --read-only --tmpfs /tmp --volume ./artifact:/artifact:ro --volume checkpoints:/checkpoints \
+#         --env CELLSTREAM_BOOTSTRAP_SERVERS=kafka:9092 cellstream
+#
+# Every setting is a variable (docs/settings.md). BASE is any Debian image with a Python of 3.11 to 3.13; pin it by its
+# digest: --build-arg BASE=python:3.12-slim-bookworm@sha256:...
+ARG BASE=python:3.12-slim-bookworm
+
+FROM ${BASE} AS build
+COPY requirements/worker.txt /source/requirements/
+RUN python3 -m venv /opt/cellstream \
+    && /opt/cellstream/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
+        --requirement /source/requirements/worker.txt
+COPY pyproject.toml README.md LICENSE /source/
+COPY worker /source/worker
+COPY training /source/training
+RUN /opt/cellstream/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation /source
+
+FROM ${BASE}
+# As the first process of a container a program ignores every signal that it has no handler for. Before it has imported
+# its libraries the worker has none, and an early SIGTERM would be lost; tini passes it on to a process with a default.
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/* \
+    && useradd --uid 10001 --no-create-home --home-dir /nonexistent cellstream \
+    && install --directory --owner cellstream /checkpoints
+COPY --from=build /opt/cellstream /opt/cellstream
+ENV PATH=/opt/cellstream/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    TF_CPP_MIN_LOG_LEVEL=2 \
+    CELLSTREAM_ARTIFACT=/artifact \
+    CELLSTREAM_CHECKPOINTS=/checkpoints \
+    CELLSTREAM_METRICS_HOST=0.0.0.0
+USER 10001
+VOLUME /checkpoints
+EXPOSE 9108
+STOPSIGNAL SIGTERM
+# A model of some size takes a while to import, load and compile.
+HEALTHCHECK --start-period=60s --interval=10s --timeout=5s --retries=3 CMD ["python3", "-c", \
+    "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('CELLSTREAM_METRICS_PORT', '9108') + '/live')"]
+ENTRYPOINT ["tini", "--", "cellstream"]
+CMD ["run"]
