@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.brokers.kafka_process import KafkaProcess, new_cluster_id, wait_for_metadata
+from tests.brokers.kafka_process import START_S, KafkaProcess, new_cluster_id, wait_for_metadata
 
 COUNT = 3
 # Two of three replicas hold what is confirmed. A dead node is given up after a few seconds, and a lost leader is
@@ -66,7 +66,7 @@ class KafkaNodes:
         for node in self.nodes:
             node.stop()
 
-    def wait_for_all(self, timeout_s: float = 90.0) -> None:
+    def wait_for_all(self, timeout_s: float = START_S) -> None:
         """Return when each node knows all three.
 
         Raises:

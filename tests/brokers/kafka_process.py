@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from random import SystemRandom
 from types import TracebackType
 
 from confluent_kafka import KafkaException
@@ -43,6 +45,9 @@ SETTINGS = {
     "log.retention.check.interval.ms": "1000",
     "log.initial.task.delay.ms": "500",
 }
+START_S = 180.0  # seconds at most; it takes four, and much longer on a machine that starts several at once
+# Where ports are looked for: above those that services are known by, where there is room for many.
+LEAST_PORT, ENOUGH_PORTS = 15_000, 2_000
 
 
 class KafkaProcess:
@@ -88,7 +93,7 @@ class KafkaProcess:
         assert self._process is not None, "the broker is not running"
         return self._process
 
-    def start(self, timeout_s: float = 60.0) -> None:
+    def start(self, timeout_s: float = START_S) -> None:
         """Format the log directory if it is new, start the JVM and wait until it serves metadata.
 
         Raises:
@@ -164,7 +169,7 @@ class KafkaProcess:
     def _tool(self, *arguments: str) -> str:
         # One slow core for a second: the tool ends before a compiler or a parallel collector would pay.
         command = [*self._java(), "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "kafka.tools.StorageTool", *arguments]
-        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=START_S)
         if answer.returncode != 0:
             raise RuntimeError(f"kafka-storage {arguments[0]} failed:\n{(answer.stdout + answer.stderr)[-2000:]}")
         return answer.stdout
@@ -231,12 +236,34 @@ def new_cluster_id() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct ports on loopback that nobody listened on a moment ago."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
-    finally:
-        for one in sockets:
-            one.close()
+    """Distinct ports on loopback that nobody listened on a moment ago, and that no connection is given by chance.
+
+    Outside of the range from which the system takes the ports of outgoing connections: a client that tries to reach a
+    dead broker could otherwise be given the broker's own port, connect to itself, and keep the broker from coming back.
+    """
+    found: list[int] = []
+    while len(found) < count:
+        port = SystemRandom().randrange(*_never_outgoing())  # the tests' own seed would give all brokers the same
+        if port not in found and _is_free(port):
+            found.append(port)
+    return found
+
+
+def _never_outgoing() -> tuple[int, int]:
+    """First port of the range, and the one behind its last."""
+    with contextlib.suppress(OSError):
+        low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
+        if low > LEAST_PORT + ENOUGH_PORTS:
+            return LEAST_PORT, low
+        if high + ENOUGH_PORTS < 65536:
+            return high + 1, 65536
+    return LEAST_PORT, 32768  # Linux' own default
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True

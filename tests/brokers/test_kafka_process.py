@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.brokers.fixtures import TestCluster
-from tests.brokers.kafka_process import KafkaProcess
+from tests.brokers.kafka_process import KafkaProcess, free_ports
 from tests.brokers.process import Process
 from worker.admin import Cluster
 
@@ -27,13 +28,22 @@ def test_acknowledged_records_survive_kill_and_restart_at_the_same_address(kafka
     producer = Producer(conf | {"acks": "all"})
     for number in range(100):
         producer.produce("kept", str(number).encode())
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
     kafka_process.kill()
     kafka_process.restart()
 
     assert Cluster(conf).topics(["kept"])["kept"].topic_id == identity
     assert read(conf, "kept", 100) == [str(number).encode() for number in range(100)]
+
+
+def test_no_connection_is_given_a_brokers_port_by_chance() -> None:
+    ports = free_ports(20)
+    assert len(set(ports)) == 20
+    for _ in range(200):  # a client that connects to a port of this range may be given that port itself
+        with socket.socket() as outgoing:
+            outgoing.bind(("127.0.0.1", 0))
+            assert outgoing.getsockname()[1] > max(ports) or outgoing.getsockname()[1] < min(ports)
 
 
 @pytest.mark.broker
@@ -51,12 +61,12 @@ def test_frozen_broker_answers_nothing_and_a_thawed_one_goes_on(kafka_process: K
 def test_read_committed_hides_aborted_records(kafka: TestCluster) -> None:
     topic = kafka.topic("aborts", partitions=1)
     producer = Producer(kafka.conf | {"transactional.id": topic})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for value, commit in ((b"first", True), (b"aborted", False), (b"second", True)):
         producer.begin_transaction()
         producer.produce(topic, value)
-        producer.flush(10)
-        producer.commit_transaction(10) if commit else producer.abort_transaction(10)
+        producer.flush(60)
+        producer.commit_transaction(60) if commit else producer.abort_transaction(60)
     assert read(kafka.conf, topic, 2) == [b"first", b"second"]
 
 
@@ -65,7 +75,7 @@ def read(conf: dict[str, str], topic: str, count: int) -> list[bytes]:
     consumer = Consumer(conf | {"group.id": "reader", "isolation.level": "read_committed"})
     consumer.assign([TopicPartition(topic, 0, 0)])
     values: list[bytes] = []
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 90
     while len(values) < count and time.monotonic() < deadline:
         values += [message.value() for message in consumer.consume(count - len(values), 0.2) if not message.error()]
     consumer.close()
@@ -94,8 +104,8 @@ def test_process_ends_with_the_one_that_started_it_however_that_ends(ending: sig
     sleeper = int(starter.stdout.readline())
     assert runs(sleeper)
     starter.send_signal(ending)
-    starter.communicate(timeout=10)
-    deadline = time.monotonic() + 10
+    starter.communicate(timeout=60)
+    deadline = time.monotonic() + 60
     while runs(sleeper) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not runs(sleeper)
@@ -116,7 +126,7 @@ def test_stopping_a_process_that_ignores_it_kills_it(tmp_path: Path) -> None:
         "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('deaf', flush=True); time.sleep(600)"
     )
     process = Process([sys.executable, "-c", stubborn], tmp_path / "log")
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while "deaf" not in process.tail() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert process.stop(timeout_s=0.2) == -signal.SIGKILL
