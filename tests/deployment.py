@@ -24,7 +24,7 @@ from tests.chaos.checker.reading import Reader, committed_offsets, output, read_
 FEATURES = ("x", "y", "z")
 # A killed member is missed soon. The embedded broker lets a new group wait 3 s: a shorter session ends meanwhile.
 SESSION_TIMEOUT_MS = {"kafka": "2000", "embedded": "4500"}
-STARTUP_S = 60.0
+STARTUP_S = 120.0
 
 __all__ = [
     "FEATURES",

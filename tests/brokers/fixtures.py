@@ -56,7 +56,7 @@ class TestCluster:
         assert self.kind == "kafka" or (partitions == 4 and not settings), "the embedded broker cannot do that"
         unique = self.unique(name)
         named = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in settings.items()}
-        Cluster(self.conf).create(unique, partitions, BROKER_DEFAULT, named)
+        Cluster(self.conf, timeout_s=60).create(unique, partitions, BROKER_DEFAULT, named)
         wait_for_topic(self.bootstrap_servers, unique)
         return unique
 

@@ -30,6 +30,8 @@ class Process:
         keep: open file descriptors that the command inherits.
     """
 
+    tells_where = False  # on SIGUSR1 it writes what each of its threads does into its log, and goes on
+
     def __init__(
         self,
         command: Sequence[str | os.PathLike[str]],
@@ -98,7 +100,7 @@ class Process:
         self._forget()
         return code
 
-    def stop(self, timeout_s: float = 15.0) -> int:
+    def stop(self, timeout_s: float = 60.0) -> int:
         """End it in order, or by force after `timeout_s`, and return the exit code."""
         self.terminate()
         try:

@@ -32,7 +32,7 @@ def test_records_keys_headers_and_times_reach_another_process(embedded: TestClus
     topic = embedded.topic("crossing")
     code = (
         "import sys; from confluent_kafka import Producer; p = Producer({'bootstrap.servers': sys.argv[1]});"
-        "p.produce(sys.argv[2], b'value', key=b'key', headers=[('h', b'1')], partition=2, timestamp=1234); p.flush(10)"
+        "p.produce(sys.argv[2], b'value', key=b'key', headers=[('h', b'1')], partition=2, timestamp=1234); p.flush(60)"
     )
     subprocess.run([sys.executable, "-c", code, embedded.bootstrap_servers, topic], check=True, timeout=180)
     (message,) = read(embedded, topic, partition=2, count=1)
@@ -46,7 +46,7 @@ def test_plain_commits_are_kept_for_the_group(cluster: TestCluster) -> None:
     for _ in range(2):
         consumer = Consumer(cluster.conf | {"group.id": group})
         consumer.commit(offsets=[position], asynchronous=False)
-        assert consumer.committed([position], timeout=10)[0].offset == 7
+        assert consumer.committed([position], timeout=60)[0].offset == 7
         consumer.close()
 
 
@@ -58,8 +58,8 @@ def test_offsets_of_a_transaction_are_kept_for_the_group(cluster: TestCluster) -
     producer = transactional(cluster)
     producer.begin_transaction()
     producer.send_offsets_to_transaction([position], consumer.consumer_group_metadata(), 10)
-    producer.commit_transaction(10)
-    assert consumer.committed([position], timeout=10)[0].offset == 7
+    producer.commit_transaction(60)
+    assert consumer.committed([position], timeout=60)[0].offset == 7
     consumer.close()
 
 
@@ -70,8 +70,8 @@ def test_aborted_records_are_hidden_from_read_committed(cluster: TestCluster) ->
     for value, end in ((b"aborted", producer.abort_transaction), (b"committed", producer.commit_transaction)):
         producer.begin_transaction()
         producer.produce(topic, value, partition=0)
-        producer.flush(10)
-        end(10)
+        producer.flush(60)
+        end(60)
     assert [message.value() for message in read(cluster, topic, partition=0, count=1)] == [b"committed"]
 
 
@@ -98,20 +98,20 @@ def test_one_who_closes_it_or_never_reaches_it_is_told(embedded: TestCluster) ->
 
 def transactional(cluster: TestCluster, name: str | None = None) -> Producer:
     producer = Producer(cluster.conf | {"transactional.id": name or cluster.unique("tx")})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     return producer
 
 
 def produce_and_commit(producer: Producer, topic: str) -> None:
     producer.produce(topic, b"late", partition=0)
-    producer.commit_transaction(10)
+    producer.commit_transaction(60)
 
 
 def fill(cluster: TestCluster, topic: str, partition: int, count: int) -> None:
     producer = Producer(cluster.conf)
     for number in range(count):
         producer.produce(topic, str(number).encode(), partition=partition)
-    assert producer.flush(10) == 0
+    assert producer.flush(60) == 0
 
 
 def read(cluster: TestCluster, topic: str, partition: int, count: int) -> list[Message]:

@@ -84,7 +84,8 @@ class Nursery:
             count = len(self._started)
             assert self._changed.wait_for(lambda: self._ready or self._ended, READY_S), self.process.tail()
             self._send({"module": module, "arguments": rest, "log": str(log)})
-            assert self._changed.wait_for(lambda: len(self._started) > count or self._ended, 60), self.process.tail()
+            there = self._changed.wait_for(lambda: len(self._started) > count or self._ended, READY_S)
+            assert there, self.process.tail()
             assert not self._ended, f"the nursery has ended:\n{self.process.tail()}"
             return _Nursling(self, self._started[-1], log)
 
@@ -150,6 +151,8 @@ class _Child:
 
 class _Nursling(Process):
     """A forked worker."""
+
+    tells_where = True
 
     def __init__(self, nursery: Nursery, pid: int, log: Path) -> None:
         self.log = log

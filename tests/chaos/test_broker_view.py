@@ -7,6 +7,7 @@ from confluent_kafka import Producer
 
 from tests.brokers.fixtures import TestCluster
 from tests.chaos.checker.broker import open_transactions
+from tests.deployment import until
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
@@ -15,18 +16,16 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow]
 def test_an_open_transaction_is_listed_until_it_ends(kafka: TestCluster, end: str) -> None:
     topic, name = kafka.topic("probabilities"), kafka.unique("group")
     producer = Producer(kafka.conf | {"transactional.id": f"{name}-worker-0"})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     assert open_transactions(kafka.conf, [topic], name) == []
     producer.begin_transaction()
     producer.produce(topic, b"x", partition=2)
-    assert producer.flush(20) == 0
+    assert producer.flush(60) == 0
     assert open_transactions(kafka.conf, [topic], name) == [
         f"{name}-worker-0 is in state Ongoing",
         f"{topic}[2]: a transaction of {name}-worker-0 since offset 0",
     ]
     assert open_transactions(kafka.conf, [topic], "somebody else") == []
     getattr(producer, end)(20)
-    for _ in range(100):  # the coordinator writes the markers behind its answer
-        if not open_transactions(kafka.conf, [topic], name):
-            return
-    pytest.fail(f"still open after {end}: {open_transactions(kafka.conf, [topic], name)}")
+    # The coordinator writes the markers behind its answer.
+    until(lambda: not open_transactions(kafka.conf, [topic], name), f"nothing open after {end}")

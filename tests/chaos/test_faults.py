@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,7 @@ def samples(inputs: list[Input]) -> int:
     return sum(record.is_sample for record in inputs)
 
 
-def ended(worker: Process, code: int, *words: str, within_s: float = 60) -> None:
+def ended(worker: Process, code: int, *words: str, within_s: float = 120) -> None:
     """A worker ends by itself with this exit code and says why."""
     assert worker.wait(timeout_s=within_s) == code, worker.tail()
     said = " ".join(worker.tail(20_000).split())
@@ -174,12 +175,15 @@ def test_a_topic_that_refuses_events_for_a_while_aborts_transactions_and_ends_no
     with Watch(deployment) as watch, deployment.worker() as worker:
         until_read(watch, 200, worker)
         limit_messages(kafka, deployment.output_topic, 300)
-        for seed in range(2, 100):  # the broker takes a moment to know of its new limit
-            inputs += publish(kafka, deployment.input_topic, 400, streams=50, seed=seed)
-            if "aborted" in worker.tail():
-                break
+        seeds = itertools.count(2)
+
+        def refused() -> bool:
+            """The broker takes a moment to know of its new limit."""
+            inputs.extend(publish(kafka, deployment.input_topic, 400, streams=50, seed=next(seeds)))
+            return "aborted" in worker.log.read_text(errors="replace")
+
+        until(refused, "an aborted transaction", worker)
         limit_messages(kafka, deployment.output_topic, 1_000_000)
-        assert "aborted" in worker.tail(), worker.tail()
         until_read(watch, samples(inputs), worker)
         assert worker.stop() == 0, worker.tail()
     assert hold(deployment, inputs, watch=watch) == []

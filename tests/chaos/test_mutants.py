@@ -6,6 +6,7 @@ of its own. A bug counts as caught only by a law that is about it.
 
 from __future__ import annotations
 
+import itertools
 import shutil
 import sys
 import threading
@@ -95,13 +96,16 @@ def aborted(play: Play) -> None:
     with play.deployment.worker(launch=play.launch) as worker:
         play.settle(worker)
         limit_messages(cluster, topic, 100)
-        for seed in range(2, 100):  # the broker takes a moment to know of its new limit
-            play.more(seed, 1)  # so little that the refusal comes with the commit, not between two polls
-            if "aborted" in worker.tail():
-                break
+        seeds = itertools.count(2)
+
+        def refused() -> bool:
+            """The broker takes a moment to know of its new limit."""
+            play.more(next(seeds), 1)  # so little that the refusal comes with the commit, not between two polls
+            return "aborted" in worker.log.read_text(errors="replace")
+
+        until(refused, "an aborted transaction", worker, within_s=WITHIN_S)
         limit_messages(cluster, topic, 1_000_000)
-        assert "aborted" in worker.tail(), worker.tail()
-        play.more(seed=100)  # a worker that takes the aborted work for done commits it with the next
+        play.more(next(seeds))  # a worker that takes the aborted work for done commits it with the next
         play.settle(worker)
         assert worker.stop() == 0, worker.tail()
 

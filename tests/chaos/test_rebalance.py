@@ -13,7 +13,7 @@ from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
 from tests.chaos.checker import Watch, hold
 from tests.chaos.traffic import publish
-from tests.deployment import Deployment, until_read
+from tests.deployment import Deployment, until, until_read
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -49,7 +49,9 @@ def test_workers_that_come_and_go_answer_each_sample_once_and_in_order(
                 time.sleep(random.uniform(1, 4))  # a rebalance may be under way, or be over: both are wanted
             if not workers:
                 workers["worker-9"] = deployment.start_worker("worker-9")
-            until_read(watch, sum(record.is_sample for record in inputs), *workers.values(), within_s=90)
+            until_read(watch, sum(record.is_sample for record in inputs), *workers.values())
+            for worker in workers.values():  # before that one of them may know no SIGTERM
+                until(lambda worker=worker: "started" in worker.log.read_text(errors="replace"), "the start", worker)
         finally:
             codes = [worker.stop() for worker in workers.values()]
     assert set(codes) <= {0}, [worker.tail() for worker in workers.values()]

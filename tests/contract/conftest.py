@@ -42,7 +42,7 @@ class Service:
             on_delivery=lambda error, message: place.append(-1 if error else message.offset()),
             **record,
         )
-        assert self._producer.flush(20) == 0
+        assert self._producer.flush(60) == 0
         assert place[0] >= 0
         return place[0]
 
@@ -67,7 +67,7 @@ class Service:
         def found() -> list[Message]:
             return [message for message in list(reader.messages) if message.key() == key]
 
-        until(lambda: len(found()) >= count, f"{count} records of {key!r}", self._worker, within_s=30)
+        until(lambda: len(found()) >= count, f"{count} records of {key!r}", self._worker)
         return found()
 
 

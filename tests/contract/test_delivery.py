@@ -92,14 +92,14 @@ def test_samples_of_an_aborted_transaction_are_never_answered(
 ) -> None:
     deployment = Deployment.create(cluster, artifact, tmp_path)
     producer = Producer(cluster.conf | {"transactional.id": cluster.unique("upstream")})
-    producer.init_transactions(20)
+    producer.init_transactions(60)
     for value, end in ((9.0, producer.abort_transaction), (1.0, producer.commit_transaction)):
         producer.begin_transaction()
         for number in range(5):
             features = json.dumps({"features": [value, number, 0]}).encode()
             producer.produce(deployment.input_topic, features, key=b"stream", partition=0)
-        producer.flush(10)
-        end(10)
+        producer.flush(60)
+        end(60)
     with Reader(cluster, deployment.output_topic) as reader, deployment.worker() as worker:
         until_read(reader, 5, worker)
         assert worker.stop() == 0, worker.tail()

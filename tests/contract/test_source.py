@@ -60,12 +60,12 @@ def topic(kafka: TestCluster) -> str:
     producer = Producer(kafka.conf)
     for number in range(RECORDS * PARTITIONS):
         producer.produce(name, b"record", partition=number % PARTITIONS)
-    assert producer.flush(30) == 0
+    assert producer.flush(60) == 0
     return name
 
 
 def turn_until(
-    condition: Callable[[], bool], offset: int, *members: Member, wait_s: float = 0.0, within_s: float = 60.0
+    condition: Callable[[], bool], offset: int, *members: Member, wait_s: float = 0.0, within_s: float = 120.0
 ) -> None:
     deadline = time.monotonic() + within_s
     while not condition():
