@@ -40,7 +40,7 @@ def open_transactions(conf: Mapping[str, Any], topics: Iterable[str], prefix: st
         prefix: of the transactional.ids that matter; other tests share the broker.
 
     Raises:
-        OSError: a broker does not answer.
+        OSError: a broker does not answer, or a partition has no leader.
     """
     admin = AdminClient(dict(conf))
     metadata = admin.list_topics(timeout=TIMEOUT_S)
@@ -55,6 +55,8 @@ def open_transactions(conf: Mapping[str, Any], topics: Iterable[str], prefix: st
             for partition in metadata.topics[topic].partitions.values():
                 by_leader.setdefault(partition.leader, []).append((topic, partition.id))
     for leader, partitions in by_leader.items():
+        if leader not in brokers:
+            raise ConnectionError(f"no leader for {partitions}")
         for topic, partition, producer_id, first in describe_producers(brokers[leader], partitions):
             if producer_id in producers:
                 found.append(f"{topic}[{partition}]: a transaction of {producers[producer_id]} since offset {first}")

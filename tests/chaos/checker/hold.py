@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from confluent_kafka import KafkaException
+
 from tests.chaos.checker.broker import open_transactions
 from tests.chaos.checker.checkpoints import Checkpoint, alike, held, load_all, states_at
 from tests.chaos.checker.contract import read_input
@@ -24,7 +26,7 @@ from tests.chaos.checker.watch import Watch
 if TYPE_CHECKING:
     from tests.deployment import Deployment
 
-SETTLED_S = 30.0  # a killed worker's transaction is aborted by the broker after ten seconds
+SETTLED_S = 60.0  # a killed worker's transaction is aborted by the broker after ten seconds
 MOST_CHECKPOINTS = 200
 
 
@@ -78,7 +80,7 @@ def hold(
     violations = _open_transactions(deployment)
     if any(violation.law == "open" for violation in violations):
         return _reported(violations, deployment)
-    everything = merged(_read_inputs(deployment, rules), inputs)
+    everything = merged(read_inputs(deployment, rules), inputs)
     outputs = list(map(output, read_all(cluster, deployment.output_topic, _count(deployment.output_topic, deployment))))
     letters = list(
         map(
@@ -129,7 +131,8 @@ def merged(read: Iterable[Input], published: Iterable[Input] | None) -> list[Inp
     return sorted(found.values(), key=lambda record: record.source)
 
 
-def _read_inputs(deployment: Deployment, rules: Rules) -> list[Input]:
+def read_inputs(deployment: Deployment, rules: Rules) -> list[Input]:
+    """The input topic as it is now, understood by the contract."""
     features = keras_features(deployment.artifact)
     messages = read_all(deployment.cluster, deployment.input_topic, _count(deployment.input_topic, deployment))
     return [read_input(message, features, rules) for message in messages]
@@ -157,9 +160,14 @@ def _open_transactions(deployment: Deployment) -> list[Violation]:
     topics = (deployment.output_topic, deployment.dead_letter_topic)
     deadline = time.monotonic() + SETTLED_S
     while True:
-        found = open_transactions(deployment.cluster.conf, topics, f"{deployment.group_id}-")
-        if not found or time.monotonic() > deadline:
-            return [Violation("open", None, words) for words in found]
+        try:
+            found = open_transactions(deployment.cluster.conf, topics, f"{deployment.group_id}-")
+        except (OSError, KafkaException):  # a broker that has just come back, and is nobody's leader yet
+            if time.monotonic() > deadline:
+                raise
+        else:
+            if not found or time.monotonic() > deadline:
+                return [Violation("open", None, words) for words in found]
         time.sleep(0.1)
 
 

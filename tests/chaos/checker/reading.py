@@ -6,7 +6,8 @@ import itertools
 import json
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient, OffsetSpec
@@ -16,6 +17,8 @@ from tests.chaos.checker.records import DeadLetter, Output
 if TYPE_CHECKING:
     from tests.brokers.fixtures import TestCluster
 
+Answer = TypeVar("Answer")
+PATIENCE_S = 90.0  # of a question to a broker that has just come back, or a machine that has other things to do
 # Until the broker is there, or there again, the client's own retries are all there is to do.
 PASSING = (KafkaError._ALL_BROKERS_DOWN, KafkaError._TRANSPORT)
 
@@ -97,54 +100,85 @@ def read_all(cluster: TestCluster, topic: str, partitions: int = 4) -> list[Mess
     consumer.assign([TopicPartition(topic, partition, 0) for partition in range(partitions)])
     messages: list[Message] = []
     ended: dict[int, int] = {}
-    deadline = time.monotonic() + 60
-    while len(ended) < partitions:
-        assert time.monotonic() < deadline, f"{topic}: partitions {sorted(ended)} of {partitions} read within a minute"
+    deadline = time.monotonic() + PATIENCE_S
+    # The marker of a transaction may be written behind the answer to its end: what is readable grows up to the end.
+    while len(ended) < partitions or ended != (ends := _ends(cluster, topic, partitions)):
+        assert time.monotonic() < deadline, (
+            f"{topic}: readable up to {ended} of {ends if len(ended) == partitions else partitions}; where they differ "
+            "a transaction is open"
+        )
         for message in consumer.consume(10_000, 0.2):
             if message.error() is None:
                 messages.append(message)
             elif message.error().code() == KafkaError._PARTITION_EOF:
                 ended[message.partition()] = message.offset()
     consumer.close()
-    # By a client of its own: on the consumer's connection the question would wait behind a fetch.
-    asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in ended}
-    admin = AdminClient(dict(cluster.conf))
-    for place, answer in admin.list_offsets(asked, request_timeout=20).items():
-        readable, end = ended[place.partition], answer.result().offset
-        assert readable == end, f"{topic}-{place.partition}: readable up to {readable} of {end}: a transaction is open"
     return messages
+
+
+def _ends(cluster: TestCluster, topic: str, partitions: int) -> dict[int, int]:
+    """The end of each partition's log.
+
+    By a client of its own: on a consumer's connection the question would wait behind a fetch.
+    """
+    asked = {TopicPartition(topic, partition): OffsetSpec.latest() for partition in range(partitions)}
+
+    def ask() -> dict[int, int]:
+        admin = AdminClient(dict(cluster.conf))  # it must live until the answer is there
+        answers = admin.list_offsets(asked, request_timeout=20)
+        ends = {place.partition: answer.result().offset for place, answer in answers.items()}
+        if min(ends.values()) < 0:  # a partition whose leader is being elected is answered so, without an error
+            raise KafkaException(KafkaError(KafkaError.LEADER_NOT_AVAILABLE))
+        return ends
+
+    return _answered(ask)
 
 
 def committed_offsets(cluster: TestCluster, group_id: str, topic: str, partitions: int = 4) -> list[int]:
     """A group's committed offset of each partition; -1001 where there is none."""
     asked = [TopicPartition(topic, partition) for partition in range(partitions)]
     consumer = Consumer(cluster.conf | {"group.id": group_id, "isolation.level": "read_committed"})
+
+    def ask() -> list[int]:
+        answers = consumer.committed(asked, timeout=10)
+        for answer in answers:
+            if answer.error is not None:
+                raise KafkaException(answer.error)
+        return [answer.offset for answer in answers]
+
     try:
-        deadline = time.monotonic() + 20
-        while True:
-            try:
-                return [answer.offset for answer in consumer.committed(asked, timeout=20)]
-            except KafkaException as fault:  # a broker that has just started is not the coordinator yet
-                if fault.args[0].code() != KafkaError.NOT_COORDINATOR or time.monotonic() > deadline:
-                    raise
-                time.sleep(0.2)
+        return _answered(ask)
     finally:
         consumer.close()
+
+
+def _answered(ask: Callable[[], Answer]) -> Answer:
+    """Ask until there is an answer: a broker that has just started is no coordinator and no leader yet."""
+    deadline = time.monotonic() + PATIENCE_S
+    while True:
+        try:
+            return ask()
+        except KafkaException:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)
 
 
 def partitions_of(cluster: TestCluster, topic: str) -> int:
     """How many partitions a topic has now; one that was created a moment ago is waited for.
 
     Raises:
-        AssertionError: the broker does not know the topic.
+        KafkaException: the broker does not answer, or does not know the topic.
     """
-    deadline = time.monotonic() + 30
-    while True:
+
+    def ask() -> int:
+        # A client that was told once that a topic is unknown, right after its creation, may say so for ever.
         found = AdminClient(dict(cluster.conf)).list_topics(topic, timeout=20).topics[topic]
-        if found.error is None and found.partitions:
-            return len(found.partitions)
-        assert time.monotonic() < deadline, f"{topic}: {found.error}"
-        time.sleep(0.1)
+        if found.error is not None:
+            raise KafkaException(found.error)
+        return len(found.partitions)
+
+    return _answered(ask)
 
 
 def output(message: Message) -> Output:

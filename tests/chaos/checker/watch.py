@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -41,13 +42,17 @@ class Watch(Reader):
         deployment: its topics exist.
         every_s: pause between two looks.
         checkpoints: look at the store; not where a test puts files of its own there, or it is no directory.
+
+    Attributes:
+        inputs: how many partitions the input topic has; whoever adds some says so here.
+        blind: why the latest look failed, or None.
     """
 
     def __init__(self, deployment: Deployment, every_s: float = 0.01, checkpoints: bool = True) -> None:
         cluster = deployment.cluster
         self.deployment = deployment
         self.observations: list[Observation] = []
-        self.blind: str | None = None  # why the latest look failed
+        self.blind: str | None = None
         self.dead_letters = Reader(
             cluster, deployment.dead_letter_topic, partitions_of(cluster, deployment.dead_letter_topic)
         )
@@ -56,10 +61,10 @@ class Watch(Reader):
         self._checkpoints = checkpoints
         self._evidence_bytes = 0
         self._linked: set[str] = set()
-        self._forgiven = False
+        self._forgiven = self._forgiving = False
         self._asking = Consumer(cluster.conf | {"group.id": deployment.group_id, "isolation.level": "read_committed"})
         self._admin = AdminClient(dict(cluster.conf))
-        self._inputs = partitions_of(cluster, deployment.input_topic)
+        self.inputs = partitions_of(cluster, deployment.input_topic)
         super().__init__(cluster, deployment.output_topic, self._partitions)
         self._looking = threading.Thread(target=self._look_on, name="watch", daemon=True)
         self._looking.start()
@@ -76,9 +81,15 @@ class Watch(Reader):
         finally:
             super().__exit__(kind, *others)
 
-    def forgive(self) -> None:
-        """The operator moves or deletes the group's offsets now: they may go back once."""
-        self._forgiven = True
+    @contextmanager
+    def forgiving(self) -> Iterator[None]:
+        """The operator moves or deletes the group's offsets meanwhile: they may go back once."""
+        self._forgiving = True
+        try:
+            yield
+        finally:
+            self._forgiven = True  # for the look that follows, whatever the one under way has seen
+            self._forgiving = False
 
     @property
     def committed(self) -> tuple[int, ...]:
@@ -117,7 +128,7 @@ class Watch(Reader):
     def committed_at(self, source: Source) -> float | None:
         """About when a record was committed."""
         for observation in self.observations:
-            if observation.committed[source[0]] > source[1]:
+            if source[0] < len(observation.committed) and observation.committed[source[0]] > source[1]:
                 return observation.at_s
         return None
 
@@ -132,7 +143,7 @@ class Watch(Reader):
 
     def _look_on(self) -> None:
         while not self._closing.wait(self._every_s):
-            forgiven, self._forgiven = self._forgiven, False
+            forgiven, self._forgiven = self._forgiven or self._forgiving, False
             try:
                 observation = self._look(forgiven)
             except (KafkaException, TimeoutError) as fault:
@@ -146,28 +157,29 @@ class Watch(Reader):
                 self.observations.append(observation)
 
     def _look(self, forgiven: bool) -> Observation:
-        seen = len(self)
-        saved = self._look_at_checkpoints() if self._checkpoints else {}
+        seen, inputs = len(self), self.inputs
+        saved = self._look_at_checkpoints(inputs) if self._checkpoints else {}
         topic = self.deployment.input_topic
-        wanted = [TopicPartition(topic, partition) for partition in range(self._inputs)]
+        wanted = [TopicPartition(topic, partition) for partition in range(inputs)]
         answers = self._asking.committed(wanted, timeout=ANSWER_S)
         failed = next((entry.error for entry in answers if entry.error is not None), None)
         if failed is not None:
             raise KafkaException(failed)
         committed = tuple(entry.offset for entry in answers)
+        forgiven |= self._forgiving or self._forgiven  # moved while this was asked
         at_s = time.time()
         places = [TopicPartition(self.deployment.output_topic, partition) for partition in range(self._partitions)]
         places += [TopicPartition(self.deployment.dead_letter_topic, p) for p in range(self._partitions)]
         asked = self._admin.list_offsets({place: OffsetSpec.latest() for place in places}, request_timeout=ANSWER_S)
         ends = {(place.topic, place.partition): answer.result(2 * ANSWER_S).offset for place, answer in asked.items()}
-        if min(ends.values()) < 0:
-            raise TimeoutError("a broker that has just come back does not know the ends yet")
+        if min(ends.values()) < 0:  # a partition whose leader is being elected is answered so, without an error
+            raise TimeoutError("a partition has no leader")
         return Observation(at_s, seen, saved, committed, ends, forgiven)
 
-    def _look_at_checkpoints(self) -> dict[int, int]:
+    def _look_at_checkpoints(self, inputs: int) -> dict[int, int]:
         """The newest offset by partition; a checkpoint that is new is linked."""
         newest: dict[int, int] = {}
-        for partition in range(self._inputs):
+        for partition in range(inputs):
             folder = self.deployment.checkpoints / self.deployment.group_id / self.deployment.input_topic
             try:
                 files = [entry for entry in os.scandir(folder / str(partition)) if entry.name.endswith(".h5")]
