@@ -93,11 +93,6 @@ class Soak:
         self._users = 0  # lanes that need a broker which is left in peace; -1 while somebody harms it
 
     @property
-    def can_ask(self) -> bool:
-        """Workers write where they are on SIGUSR1: forks of the warm process do."""
-        return self._nursery is not None
-
-    @property
     def seconds(self) -> float:
         """Since it was begun."""
         return time.monotonic() - self._begun

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import signal
 import time
 from pathlib import Path
 from random import Random
@@ -68,7 +67,7 @@ class Turns:
         deadline = time.monotonic() + STALLED_S
         while not self._stage.settled():
             self._supervise(failpoints=False)
-            assert time.monotonic() < deadline, f"not settled within {STALLED_S:g} s\n{self._logs()}"
+            assert time.monotonic() < deadline, f"not settled within {STALLED_S:g} s\n{self._stage.logs()}"
             time.sleep(0.1)
         self._stage.mortal.update(self._stage.workers)
         self._stage.finish()
@@ -107,7 +106,7 @@ class Turns:
         """Wait for more answers, keeping the workers running; a deployment that stands still has failed."""
         wanted, deadline = self._stage.answers + more, time.monotonic() + STALLED_S
         while self._stage.answers < wanted and not self._soak.stopping.is_set():
-            assert time.monotonic() < deadline, f"no progress within {STALLED_S:g} s\n{self._logs()}"
+            assert time.monotonic() < deadline, f"no progress within {STALLED_S:g} s\n{self._stage.logs()}"
             self._supervise()
             time.sleep(0.02)
 
@@ -190,10 +189,3 @@ class Turns:
         del self._frozen[name]
         if name in self._stage.workers:
             self._stage.workers[name].thaw()
-
-    def _logs(self) -> str:
-        if self._soak.can_ask:
-            for worker in self._stage.workers.values():
-                worker.signal(signal.SIGUSR1)  # where it hangs
-            time.sleep(1)
-        return "\n".join(f"--- {worker.log.name}\n{worker.tail(6000)}" for worker in self._stage.workers.values())

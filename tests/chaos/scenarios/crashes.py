@@ -80,10 +80,27 @@ def die_at(stage: Stage, name: str, point: Failpoint) -> None:
     stage.start_with_failpoint(f"{name}:{passes}")
     if name.startswith("revoke"):
         stage.progress(1)
-        stage.start("worker-1")
+        _take_partitions_from(stage)
     stage.dies(kind=f"failpoint {name}")
     if name.startswith("revoke"):
         stage.kill("worker-1")
+
+
+def _take_partitions_from(stage: Stage) -> None:
+    """Start a second worker, so that the first one is asked for partitions; again, where it was not asked.
+
+    On a machine that has other things to do its session may end meanwhile: then it loses partitions without a question,
+    and gets its share as the one that joins.
+    """
+    first = stage.workers["worker-0"]
+    stage.mortal.add("worker-0")
+    while first.returncode is None:
+        if "worker-1" in stage.workers:
+            stage.kill("worker-1")
+        second = stage.start("worker-1")
+        taken = lambda second=second: first.returncode is not None or "restored" in second.log.read_text()  # noqa: E731
+        stage.until(taken, "a worker that hands partitions over")
+    stage.mortal.discard("worker-0")
 
 
 def _failpoint(name: str, point: Failpoint) -> None:

@@ -26,9 +26,12 @@ DELAY_S = 3.0
 
 
 def hit(stage: Stage, proxy: Proxy, action: Action, api: Api, times: int = 1) -> None:
-    """Let a fault happen to the next requests of a kind, and wait until it has."""
+    """Let a fault happen to the next requests of a kind, and wait until it has.
+
+    A worker that had ended just before, of the fault before, is started again: nobody else might ask.
+    """
     rule = proxy.add(action, api, times=times, seconds=DELAY_S)
-    stage.until(lambda: rule.fired >= times, f"{times} {api.name} requests", 90)
+    stage.until_supervised(lambda: rule.fired >= times, f"{times} {api.name} requests")
     stage.faults[f"{action} {api.name}"] += times
 
 
@@ -65,7 +68,7 @@ def _at_the_start(action: Action, api: Api) -> None:
                 stage.kill()
                 rule = proxy.add(action, api, times=2, seconds=DELAY_S)
                 stage.start()
-                stage.until(lambda: rule.fired >= 2, f"two {api.name} requests", 90)
+                stage.until_supervised(lambda: rule.fired >= 2, f"two {api.name} requests")
                 stage.faults[f"{action} {api.name}"] += 2
                 stage.supervised(100)
             stage.finish()

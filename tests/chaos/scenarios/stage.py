@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -48,7 +50,6 @@ class Stage:
         self.workers: dict[str, Process] = {}
         self.former: list[Process] = []
         self.watch = Watch(deployment, watch_every_s)
-        self.watched = True  # what the watch saw is held to the laws, too
         self._watch_closed = False
         self._seed = random.randrange(1 << 30)
         self._asking = Consumer(deployment.cluster.conf | {"group.id": deployment.group_id})
@@ -120,11 +121,12 @@ class Stage:
         worker.kill()
 
     def stop(self, name: str = "worker-0") -> None:
-        """SIGTERM, and an end in order."""
+        """SIGTERM, and an end in order; or at once, of a worker so young that it knows no SIGTERM yet."""
         self.faults["SIGTERM"] += 1
         worker = self.leave(name)
         code = worker.stop(timeout_s=60)
-        assert code == 0, f"{name} ended with {code} after SIGTERM:\n{worker.tail()}"
+        young = code == -signal.SIGTERM and not has_started(worker)
+        assert code == 0 or young, f"{name} ended with {code} after SIGTERM:\n{worker.tail()}"
 
     def dies(self, name: str = "worker-0", within_s: float = PATIENCE_S, kind: str = "failpoint") -> None:
         """Wait until a worker with a failpoint has killed itself."""
@@ -150,9 +152,9 @@ class Stage:
         assert all(word in said for word in words), f"expected {words}: {said}"
 
     def revive(self) -> None:
-        """What a supervisor does: start again what has ended with 1."""
+        """What a supervisor does: start again what has ended with 1, of those that may."""
         for name, worker in list(self.workers.items()):
-            if worker.returncode is not None:
+            if name in self.mortal and worker.returncode is not None:
                 self.ends(1, name=name)
                 self.start(name)
                 self.faults["worker gave up (exit 1)"] += 1
@@ -184,7 +186,18 @@ class Stage:
     def until(self, condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
         """Wait for a condition while all workers live that are not mortal."""
         watched = [worker for name, worker in self.workers.items() if name not in self.mortal]
-        until(condition, what, *watched, within_s=within_s)
+        try:
+            until(condition, what, *watched, within_s=within_s)
+        except AssertionError as fault:
+            raise AssertionError(f"{fault}\n{self.logs()}") from None
+
+    def logs(self) -> str:
+        """The end of each worker's log, with where it is now if it can tell."""
+        for worker in self.workers.values():
+            if worker.tells_where:
+                worker.signal(signal.SIGUSR1)
+        time.sleep(1)
+        return "\n".join(f"--- {worker.log.name}\n{worker.tail(6000)}" for worker in self.workers.values())
 
     def progress(self, more: int = 1, within_s: float = PATIENCE_S) -> None:
         """Wait until so many more events were published; not for those that nobody has asked for."""
@@ -195,16 +208,22 @@ class Stage:
         """Wait until so many more events were published, starting workers again that end with 1."""
         wanted = self.answers + more
         self.mortal.update(self.workers)
+        self.until_supervised(lambda: self.answers >= wanted, f"{more} more answers", within_s)
+
+    def until_supervised(self, condition: Callable[[], bool], what: str, within_s: float = PATIENCE_S) -> None:
+        """Wait for a condition; what is mortal and ends meanwhile is started again."""
 
         def reached() -> bool:
+            if condition():
+                return True
             self.revive()
-            return self.answers >= wanted
+            return False
 
-        self.until(reached, f"{more} more answers", within_s)
+        self.until(reached, what, within_s)
 
     def settle(self, within_s: float = PATIENCE_S) -> None:
-        """Wait until everything published so far is answered and committed."""
-        self.until(self.settled, "everything published to be committed", within_s)
+        """Wait until everything published so far is answered and committed; what is mortal may end meanwhile."""
+        self.until_supervised(self.settled, "everything published to be committed", within_s)
 
     def settled(self) -> bool:
         """Everything published so far is answered and committed."""
@@ -240,7 +259,7 @@ class Stage:
         self.settle(within_s)
         for name, worker in self.workers.items():  # before that it knows no SIGTERM
             if name not in self.mortal:
-                self.until(lambda worker=worker: "started" in worker.log.read_text(errors="replace"), "the start")
+                self.until(lambda worker=worker: has_started(worker), "the start")
         for name in list(self.workers):
             worker = self.leave(name)
             code = worker.stop(timeout_s=60)
@@ -254,11 +273,15 @@ class Stage:
         return hold(
             self.deployment,
             self.inputs,
-            watch=self.watch if self.watched else None,
+            watch=self.watch,
             reference=reference,
             anew=self.begun_anew,
             **holding,
         )
+
+    def grown(self, partitions: int) -> None:
+        """The input topic has so many partitions from now on."""
+        self.partitions = self.watch.inputs = partitions
 
     def anew(self, offsets: dict[int, int]) -> None:
         """The operator has let all streams begin anew at these offsets of the partitions."""
@@ -278,9 +301,19 @@ class Stage:
         quiet.spawn = self.deployment.spawn
         wanted = next_offsets(self.inputs, self.partitions)
         with quiet.worker("undisturbed") as worker:
-            until(lambda: quiet.committed() == wanted, f"committed offsets {wanted}", worker, within_s=PATIENCE_S)
+            until(
+                lambda: quiet.committed(self.partitions) == wanted,
+                f"committed offsets {wanted}",
+                worker,
+                within_s=PATIENCE_S,
+            )
             assert worker.stop() == 0, worker.tail()
         return Reference.of(quiet)
+
+
+def has_started(worker: Process) -> bool:
+    """Whether it has said so: from then on SIGTERM is an end in order."""
+    return "started" in worker.log.read_text(errors="replace")
 
 
 def next_offsets(inputs: Sequence[Input], partitions: int = PARTITIONS) -> list[int]:
