@@ -153,7 +153,9 @@ class Engine:
             for row in piece.placement.finished.tolist():
                 state.free(row)
         if self._idle_ms is not None:
-            for row in state.expired(self._idle_ms).tolist():
+            silent = state.expired(self._idle_ms)
+            state.before_change(silent)
+            for row in silent.tolist():
                 record = first_silent(piece.events, int(state.times[row]) + self._idle_ms)
                 piece.closings.append(closing(state, row, record, IDLE))
                 state.free(row)

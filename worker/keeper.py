@@ -1,7 +1,7 @@
 """The states in memory and their checkpoints: how a partition is restored, and when it is saved.
 
-A checkpoint is a copy of committed state, taken at a commit boundary (RELIABILITY rule 14) and written in the
-background. Partitions take turns, so that the loop never copies two at once.
+A checkpoint is committed state, frozen at a commit boundary (RELIABILITY rule 14) and read and written in the
+background while the loop goes on. Partitions take turns.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from worker.checkpoint import CheckpointRef, CheckpointWriter, Snapshot, WriteFailed, Written
+from worker.checkpoint import CheckpointRef, CheckpointWriter, LiveSnapshot, Snapshot, WriteFailed, Written
 from worker.errors import CheckpointDamaged, StateRefused
+from worker.frozen import COLUMNS
 from worker.recovery import Log, Policies, Saved, Start, choose_start
 from worker.state import PartitionState
 
@@ -28,8 +29,6 @@ REPLAYED_PER_S = 200_000
 UNNOTICED_S = 0.25
 TELLING_BYTES = 1_000_000
 WRITTEN_PER_S = 100e6
-
-COLUMNS = ("states", "timesteps", "starts", "start_samples", "times", "offsets")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,13 +129,12 @@ class StateKeeper:
         return state.size_bytes / self._written_per_s <= replay_s + UNNOTICED_S
 
     def save(self, topic: str, state: PartitionState) -> None:
-        """Copy a partition's committed state and hand it to the writer; nothing when it is saved already."""
+        """Freeze a partition's committed state for the writer; nothing when it is saved already."""
         assert state.next_offset == state.committed, "a checkpoint is taken of committed state only"
         if self._saved_at.get(state.partition) == state.committed:
             return
-        rows = state.rows()
         self._writer.submit(
-            Snapshot(
+            LiveSnapshot(
                 topic=topic,
                 topic_id=self._topic_id,
                 partition=state.partition,
@@ -144,9 +142,8 @@ class StateKeeper:
                 leader_epoch=state.leader_epoch,
                 artifact_digest=self._digest,
                 stream_time=state.stream_time,
-                stream_ids=list(state.index),
                 created_ms=round(self._now() * 1000),
-                **{name: getattr(state, name)[rows] for name in COLUMNS},
+                streams=state.freeze(),
             )
         )
         self._saved_at[state.partition] = state.committed

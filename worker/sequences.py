@@ -191,6 +191,7 @@ def place(  # noqa: PLR0915 - one pass over the columns, its steps are numbered
     # 5. Leave the columns as they are after the last event of each row.
     last = segments[1:] - 1
     rows = row[last]
+    state.before_change(rows)
     state.timesteps[rows] = length[last]
     state.starts[rows], state.start_samples[rows] = begun[last], begun_sample[last]
     state.times[rows], state.offsets[rows] = clock[last], offset[last]

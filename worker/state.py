@@ -9,13 +9,13 @@ written, so that a partition grows to its limit without ever being copied.
 from __future__ import annotations
 
 import math
-import mmap
 from typing import Any
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
-from worker.errors import FatalFault
+from worker.frozen import FrozenState
+from worker.slab import reserve
 
 Rows = NDArray[np.int64]
 EVICTED_SHARE = 16
@@ -42,6 +42,8 @@ class PartitionState:
         times: `(capacity,)` int64, the partition's time at the last sample, ms. Silence is measured by it and not by
             the sample's own timestamp, so that a late record counts as a sign of life.
         offsets: `(capacity,)` int64, offset of the last sample.
+        births: `(capacity,)` int64, how many streams had begun before this one; -1 where nobody owns the row.
+        born: streams that have begun so far.
         stream_ids: by row.
         prefixes: by row, the encoded beginning of the sequence's events; None until it is needed.
         stream_time: largest record time so far, ms; -1 before the first.
@@ -58,13 +60,16 @@ class PartitionState:
         self.stream_ids: list[bytes] = []
         self.prefixes: list[bytes | None] = []
         self.initial_state = initial_state
-        self.states: NDArray[np.float32] = _reserve((capacity, len(initial_state)), np.float32)
-        self.timesteps: Rows = _reserve((capacity,), np.int64)
-        self.starts: Rows = _reserve((capacity,), np.int64)
-        self.start_samples: Rows = _reserve((capacity,), np.int64)
-        self.times: Rows = _reserve((capacity,), np.int64)
-        self.offsets: Rows = _reserve((capacity,), np.int64)
+        self.states: NDArray[np.float32] = reserve((capacity, len(initial_state)), np.float32)
+        self.timesteps: Rows = reserve((capacity,), np.int64)
+        self.starts: Rows = reserve((capacity,), np.int64)
+        self.start_samples: Rows = reserve((capacity,), np.int64)
+        self.times: Rows = reserve((capacity,), np.int64)
+        self.offsets: Rows = reserve((capacity,), np.int64)
+        self.births: Rows = reserve((capacity,), np.int64)
+        self.born = 0
         self._free: list[int] = []
+        self._frozen: list[FrozenState] = []
         self._oldest = NEVER
 
     def __len__(self) -> int:
@@ -77,8 +82,20 @@ class PartitionState:
         return len(self.index) * self.states.itemsize * self.states.shape[1]
 
     def rows(self) -> Rows:
-        """Rows of the live streams, `(streams,)` int64, in the order in which they began."""
-        return np.fromiter(self.index.values(), np.int64, len(self.index))
+        """Rows of the live streams, `(streams,)` int64, ascending."""
+        return np.flatnonzero(self.births[: len(self.stream_ids)] >= 0)
+
+    def freeze(self) -> FrozenState:
+        """The streams as they are now, for another thread to read; takes the same time however many they are."""
+        self._frozen.append(FrozenState(self))
+        return self._frozen[-1]
+
+    def before_change(self, rows: Rows) -> None:
+        """Must be called before rows are changed or freed, each named once: what was frozen keeps what they hold."""
+        if self._frozen:
+            self._frozen = [frozen for frozen in self._frozen if not frozen.released]
+            for frozen in self._frozen:
+                frozen.keep(rows)
 
     def allocate(self, stream_id: bytes) -> int:
         """Give a new stream a row; its columns hold what the row's former owner left.
@@ -95,11 +112,15 @@ class PartitionState:
             self.stream_ids.append(stream_id)
             self.prefixes.append(None)
         self.index[stream_id] = row
+        self.births[row] = self.born
+        self.born += 1
         self.timesteps[row] = 0
         return row
 
     def free(self, row: int) -> None:
-        """Forget the stream that owns a row."""
+        """Forget the stream that owns a row; `before_change` was told of it."""
+        assert all(frozen.kept(row) for frozen in self._frozen), "free() of a row that a frozen state still needs"
+        self.births[row] = -1
         del self.index[self.stream_ids[row]]
         self.stream_ids[row] = b""
         self.prefixes[row] = None
@@ -144,18 +165,6 @@ class PartitionState:
         self.index = dict(zip(stream_ids, range(count), strict=True))
         for name, column in columns.items():
             getattr(self, name)[:count] = column
+        self.births[:count] = np.arange(count)
+        self.born = count
         self.touched(self.times[:count])
-
-
-def _reserve(shape: tuple[int, ...], dtype: DTypeLike) -> NDArray[Any]:
-    """Zeroed address space that takes memory only where it is written."""
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | getattr(mmap, "MAP_NORESERVE", 0)
-    try:
-        space = mmap.mmap(-1, max(size, 1), flags=flags)
-    except OSError as fault:
-        raise FatalFault(
-            f"no address space for a partition's states ({size / 2**30:.1f} GiB): {fault}; lower "
-            "max_streams_per_partition, or lift the process's limit of virtual memory"
-        ) from None
-    return np.frombuffer(space, dtype, math.prod(shape)).reshape(shape)

@@ -57,7 +57,9 @@ def resolve(reading: Reading, state: PartitionState, begin: int) -> tuple[Events
 def evict(state: PartitionState, record: int) -> list[Closing]:
     """Make room for the new stream of `record` in a full partition; returns the sequences that this ended."""
     closings = []
-    for row in state.least_recent().tolist():
+    rows = state.least_recent()
+    state.before_change(rows)
+    for row in rows.tolist():
         closings.append(closing(state, row, record, EVICTED))
         state.free(row)
     return closings

@@ -18,7 +18,7 @@ from tests.checkpoints.snapshots import (
     overwrite,
     reuses_the_folder,
 )
-from worker.checkpoint import CheckpointRef, CheckpointStore, CheckpointWriter, Snapshot, WriteFailed, Written
+from worker.checkpoint import AnySnapshot, CheckpointRef, CheckpointStore, CheckpointWriter, WriteFailed, Written
 
 
 @reuses_the_folder
@@ -69,7 +69,7 @@ class Slow(CheckpointStore):
         self.begun = threading.Event()
         self.faults: list[Exception] = []
 
-    def write(self, snapshot: Snapshot) -> CheckpointRef:
+    def write(self, snapshot: AnySnapshot) -> CheckpointRef:
         self.begun.set()
         assert self.gate.wait(30)
         if self.faults:

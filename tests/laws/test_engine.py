@@ -14,6 +14,7 @@ from tests.laws.reference import LeakySum, Reference
 from worker.codecs import Float32Codec, JsonCodec
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
+from worker.frozen import COLUMNS
 from worker.reading import Reader
 from worker.records import Outcome, RecordBatch
 from worker.state import PartitionState
@@ -159,9 +160,8 @@ def test_a_restored_state_goes_on_with_the_same_bytes_and_never_answers_twice(
     run(engine_of(rule), saved, log[:checkpoint], at)
 
     restored = state_of(rule)
-    rows = saved.rows()
-    names = ("states", "timesteps", "starts", "start_samples", "times", "offsets")
-    restored.load(list(saved.index), **{name: getattr(saved, name)[rows] for name in names})
+    frozen = saved.freeze()
+    restored.load(frozen.take_ids(0, len(frozen)), **{name: frozen.take(name, 0, len(frozen)) for name in COLUMNS})
     restored.next_offset, restored.stream_time = saved.next_offset, saved.stream_time
     restored.committed = first.next_offset
     after = published(run(engine_of(rule), restored, log[checkpoint:], at))

@@ -19,7 +19,7 @@ from tests.laws.reference import LeakySum
 from tests.laws.scripted import Cluster, Crash, Script, ScriptedSink, ScriptedSource
 from tests.laws.test_engine import batch_of, described, engine_of, logs, published, run, state_of
 from worker.artifact import StateSlot
-from worker.checkpoint import CheckpointRef, CheckpointStore, CheckpointWriter, Snapshot
+from worker.checkpoint import AnySnapshot, CheckpointRef, CheckpointStore, CheckpointWriter
 from worker.dead_letters import BadRecordLimit
 from worker.errors import FatalFault, StaleGeneration, StateRefused, TransientFault
 from worker.health import Health
@@ -190,7 +190,7 @@ def test_a_planned_stop_answers_while_it_saves() -> None:
     store = worker.keeper._writer.store
     write, deadline = store.write, time.monotonic() + 60
 
-    def write_when_all_is_answered(snapshot: Snapshot) -> CheckpointRef:
+    def write_when_all_is_answered(snapshot: AnySnapshot) -> CheckpointRef:
         while not cluster.at_rest() and time.monotonic() < deadline:
             time.sleep(0.001)
         return write(snapshot)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import pickle
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, BinaryIO
 
 from tests.simulator.host import Host
-from worker.checkpoint import Snapshot
+from worker.checkpoint import AnySnapshot, Snapshot
+from worker.checkpoint.file import COLUMNS, Header
 
 Files = dict[str, bytes]
 
@@ -127,9 +128,18 @@ class SimFolders:
             raise OSError(5 + 100, "as told: the store is away")
 
 
-def write_pickle(file: BinaryIO, snapshot: Snapshot, layout: Sequence[Any]) -> None:
+def write_pickle(file: BinaryIO, snapshot: AnySnapshot, layout: Sequence[Any]) -> None:
     """In place of `worker.checkpoint.file.write_file`."""
-    pickle.dump(snapshot, file, protocol=5)
+    pickle.dump(gathered(snapshot), file, protocol=5)
+    snapshot.streams.release()
+
+
+def gathered(snapshot: AnySnapshot) -> Snapshot:
+    """All of a snapshot in memory."""
+    header = {field.name: getattr(snapshot, field.name) for field in fields(Header)}
+    streams = snapshot.streams
+    columns: dict[str, Any] = {name: streams.take(name, 0, len(streams)) for name in ("states", *COLUMNS)}
+    return Snapshot(**header, **columns, stream_ids=streams.take_ids(0, len(streams)))
 
 
 def read_pickle(file: BinaryIO, layout: Sequence[Any] | None, name: str) -> Snapshot:

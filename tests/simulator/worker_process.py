@@ -24,7 +24,7 @@ from tests.simulator.settings import (
     TOPIC_ID,
 )
 from tests.simulator.store import Disk, SimFolders
-from worker.checkpoint import CheckpointStore, CheckpointWriter, Snapshot
+from worker.checkpoint import AnySnapshot, CheckpointStore, CheckpointWriter
 from worker.codecs import JsonCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
@@ -73,7 +73,7 @@ class SteppedWriter(CheckpointWriter):
             self.step()
         return True
 
-    def _next(self) -> Snapshot | None:
+    def _next(self) -> AnySnapshot | None:
         self._steps -= 1
         return super()._next() if self._steps >= 0 and self._pending else None
 

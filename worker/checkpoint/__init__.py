@@ -7,15 +7,17 @@ verifies and collects them; `writer` does the writing on a background thread.
 
 from __future__ import annotations
 
-from worker.checkpoint.file import FORMAT_VERSION, Snapshot
+from worker.checkpoint.file import FORMAT_VERSION, AnySnapshot, LiveSnapshot, Snapshot
 from worker.checkpoint.store import CheckpointRef, CheckpointStore
 from worker.checkpoint.writer import CheckpointWriter, WriteFailed, Written
 
 __all__ = [
     "FORMAT_VERSION",
+    "AnySnapshot",
     "CheckpointRef",
     "CheckpointStore",
     "CheckpointWriter",
+    "LiveSnapshot",
     "Snapshot",
     "WriteFailed",
     "Written",

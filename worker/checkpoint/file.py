@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 from math import prod
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
 
 import h5py
 import numpy as np
@@ -42,9 +42,9 @@ TEXTS = ("topic", "topic_id", "artifact_digest")
 COLUMNS = ("timesteps", "starts", "start_samples", "times", "offsets")
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """All the memory of one partition after the records below `next_offset`.
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Header:
+    """What a checkpoint says of itself; with its streams, which are taken piece by piece, it can be written.
 
     Attributes:
         topic: input topic.
@@ -54,13 +54,6 @@ class Snapshot:
         leader_epoch: of the last handled record, -1 when unknown.
         artifact_digest: 64 hex digits of the artifact that made the states.
         stream_time: largest record time seen, milliseconds; -1 when none.
-        stream_ids: n distinct stream IDs.
-        states: (n, state_size) float32.
-        timesteps: (n,) int64.
-        starts: (n,) int64, offset of the first sample of each stream's sequence.
-        start_samples: (n,) int64, index of that sample in its record; 0 but for chunks.
-        times: (n,) int64, last record time of each stream, milliseconds.
-        offsets: (n,) int64, last record's offset of each stream.
         created_ms: wall-clock time at which the snapshot was taken, milliseconds.
     """
 
@@ -71,6 +64,46 @@ class Snapshot:
     leader_epoch: int
     artifact_digest: str
     stream_time: int
+    created_ms: int
+
+
+class Streams(Protocol):
+    """The streams of a partition at one moment; pieces are taken in any order, by one thread."""
+
+    def __len__(self) -> int:
+        """How many."""
+
+    def take_ids(self, start: int, stop: int) -> list[bytes]:
+        """IDs of the streams `start` to `stop`."""
+
+    def take(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """The streams `start` to `stop` of `states` or of one of `COLUMNS`; not modified by the caller."""
+
+    def release(self) -> None:
+        """Nothing more is taken."""
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class LiveSnapshot(Header):
+    """A partition after the records below `next_offset`, whose streams are taken while it goes on."""
+
+    streams: Streams
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Snapshot(Header):
+    """All the memory of one partition after the records below `next_offset`; a `Streams` by itself.
+
+    Attributes:
+        stream_ids: n distinct stream IDs.
+        states: (n, state_size) float32.
+        timesteps: (n,) int64.
+        starts: (n,) int64, offset of the first sample of each stream's sequence.
+        start_samples: (n,) int64, index of that sample in its record; 0 but for chunks.
+        times: (n,) int64, last record time of each stream, milliseconds.
+        offsets: (n,) int64, last record's offset of each stream.
+    """
+
     stream_ids: list[bytes]
     states: npt.NDArray[np.float32]
     timesteps: npt.NDArray[np.int64]
@@ -78,23 +111,47 @@ class Snapshot:
     start_samples: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
-    created_ms: int
+
+    @property
+    def streams(self) -> Snapshot:
+        """Itself."""
+        return self
+
+    def __len__(self) -> int:
+        """Streams."""
+        return len(self.stream_ids)
+
+    def take_ids(self, start: int, stop: int) -> list[bytes]:
+        """IDs of the streams `start` to `stop`."""
+        return self.stream_ids[start:stop]
+
+    def take(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
+        """The streams `start` to `stop` of a column."""
+        column: npt.NDArray[Any] = getattr(self, name)
+        assert len(column) == len(self), "a column's length is not the stream count"
+        return column[start:stop]
+
+    def release(self) -> None:
+        """Nothing: nobody changes it."""
 
 
-def write_file(file: BinaryIO, snapshot: Snapshot, layout: Sequence[StateSlot]) -> None:
-    """Write a snapshot as HDF5.
+AnySnapshot: TypeAlias = Snapshot | LiveSnapshot
+
+
+def write_file(file: BinaryIO, snapshot: AnySnapshot, layout: Sequence[StateSlot]) -> None:
+    """Write a snapshot as HDF5, and release its streams.
 
     Args:
         file: empty, readable, writable and seekable; best unbuffered.
-        snapshot: not modified; must not be modified by others meanwhile.
+        snapshot: of which only pieces are in memory at a time.
         layout: the pieces of a state vector, in order and without gaps.
 
     Raises:
         OSError: the file could not be written.
     """
-    n = len(snapshot.stream_ids)
-    assert snapshot.states.shape == (n, sum(prod(slot.shape) for slot in layout)), "states do not fit the layout"
-    assert all(getattr(snapshot, name).shape == (n,) for name in COLUMNS), "a column's length is not the stream count"
+    streams = snapshot.streams
+    width = sum(prod(slot.shape) for slot in layout)
+    assert streams.take("states", 0, 0).shape == (0, width), "states do not fit the layout"
     target = UnfailingFile(file)
     with h5py.File(target, "w", libver="v110") as h5:
         h5.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
@@ -102,10 +159,11 @@ def write_file(file: BinaryIO, snapshot: Snapshot, layout: Sequence[StateSlot]) 
             h5.attrs.create(name, getattr(snapshot, name), dtype="<i8")
         for name in TEXTS:
             _write_text(h5, name, getattr(snapshot, name))
-        _write_ids(h5.create_group("ids"), snapshot.stream_ids)
-        _write_states(h5.create_group("states"), snapshot.states, layout)
+        _write_ids(h5.create_group("ids"), streams)
+        _write_states(h5.create_group("states"), streams, layout)
         for name in COLUMNS:
-            h5.create_dataset(name, data=getattr(snapshot, name), dtype="<i8")
+            h5.create_dataset(name, data=_column(streams, name), dtype="<i8")
+        streams.release()
     if target.fault is not None:
         raise target.fault
 
@@ -117,36 +175,43 @@ def _write_text(owner: Any, name: str, text: str) -> None:
     owner.attrs[name] = np.array(encoded, f"S{max(1, len(encoded))}")
 
 
-def _write_ids(group: Any, ids: list[bytes]) -> None:
+def _write_ids(group: Any, streams: Streams) -> None:
     """In pieces: `join` and `fromiter` over a million IDs would hold the GIL for tens of milliseconds."""
-    ends = np.zeros(len(ids) + 1, np.int64)
-    for start in range(0, len(ids), IDS):
-        piece = ids[start : start + IDS]
+    ends = np.zeros(len(streams) + 1, np.int64)
+    joined = []
+    for start in range(0, len(streams), IDS):
+        piece = streams.take_ids(start, start + IDS)
         ends[start + 1 : start + 1 + len(piece)] = [len(stream_id) for stream_id in piece]
+        joined.append(b"".join(piece))
         time.sleep(YIELD_S)
     np.cumsum(ends, out=ends)
     blob = np.empty(int(ends[-1]), np.uint8)
-    for start in range(0, len(ids), IDS):
-        joined = b"".join(ids[start : start + IDS])
-        blob[ends[start] : ends[start] + len(joined)] = np.frombuffer(joined, np.uint8)
-        time.sleep(YIELD_S)
+    for start, text in zip(range(0, len(streams), IDS), joined, strict=True):
+        blob[ends[start] : ends[start] + len(text)] = np.frombuffer(text, np.uint8)
     group.create_dataset("blob", data=blob)
     group.create_dataset("offsets", data=ends, dtype="<i8")
 
 
-def _write_states(group: Any, states: npt.NDArray[np.float32], layout: Sequence[StateSlot]) -> None:
+def _write_states(group: Any, streams: Streams, layout: Sequence[StateSlot]) -> None:
     datasets = []
     for index, slot in enumerate(layout):
-        dataset = group.create_dataset(str(index), (len(states), *slot.shape), "<f4")
+        dataset = group.create_dataset(str(index), (len(streams), *slot.shape), "<f4")
         _write_text(dataset, "layer", slot.layer)
         _write_text(dataset, "name", slot.name)
         datasets.append(dataset)
     cuts = cuts_of([prod(slot.shape) for slot in layout])
     assert [slot.offset for slot in layout] == [start for start, _ in cuts], "the state layout has gaps"
-    for start in range(0, len(states), ROWS):
-        rows = states[start : start + ROWS]  # (rows, state_size): few enough to stay in the cache for all slots
+    for start in range(0, len(streams), ROWS):
+        rows = streams.take("states", start, start + ROWS)  # few enough to stay in the cache for all slots
         for slot, dataset, (begin, end) in zip(layout, datasets, cuts, strict=True):
             dataset[start : start + len(rows)] = rows[:, begin:end].reshape(-1, *slot.shape)
+
+
+def _column(streams: Streams, name: str) -> npt.NDArray[np.int64]:
+    column = np.empty(len(streams), np.int64)
+    for start in range(0, len(streams), ROWS):
+        column[start : start + ROWS] = streams.take(name, start, start + ROWS)
+    return column
 
 
 def cuts_of(widths: list[int]) -> list[tuple[int, int]]:

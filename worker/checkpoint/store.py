@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote
 
-from worker.checkpoint.file import Snapshot, write_file
+from worker.checkpoint.file import AnySnapshot, Snapshot, write_file
 from worker.checkpoint.folders import Folders, open_folders
 from worker.checkpoint.reader import read_file
 from worker.errors import CheckpointDamaged, TransientFault, UsageError
@@ -85,7 +85,7 @@ class CheckpointStore:
         self.max_bytes = max_bytes
         self._sound: dict[CheckpointRef, bool] = {}
 
-    def write(self, snapshot: Snapshot) -> CheckpointRef:
+    def write(self, snapshot: AnySnapshot) -> CheckpointRef:
         """Write a snapshot durably; it is visible to others when this returns, or not at all.
 
         Raises:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from worker.checkpoint.file import Snapshot
+from worker.checkpoint.file import AnySnapshot
 from worker.checkpoint.store import CheckpointRef, CheckpointStore
 
 
@@ -55,7 +55,7 @@ class CheckpointWriter:
         self.keep = keep
         self.timer = timer
         self._changed = threading.Condition()
-        self._pending: dict[tuple[str, int], Snapshot] = {}
+        self._pending: dict[tuple[str, int], AnySnapshot] = {}
         self._disowned: set[tuple[str, int]] = set()
         self._results: deque[Written | WriteFailed] = deque()
         self._busy = False
@@ -64,11 +64,15 @@ class CheckpointWriter:
         self._thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         self._thread.start()
 
-    def submit(self, snapshot: Snapshot) -> None:
-        """Queue a snapshot of committed state; it must not be modified any more. Returns at once."""
+    def submit(self, snapshot: AnySnapshot) -> None:
+        """Queue a snapshot of committed state; its streams are released when it is written or dropped.
+
+        Returns at once.
+        """
         with self._changed:
             assert not self._closed, "submit after close"
             key = (snapshot.topic, snapshot.partition)
+            self._drop(key)
             self._pending[key] = snapshot
             self._disowned.discard(key)
             self._changed.notify_all()
@@ -84,7 +88,7 @@ class CheckpointWriter:
         with self._changed:
             self._disowned.add((topic, partition))
             if discard:
-                self._pending.pop((topic, partition), None)
+                self._drop((topic, partition))
 
     def results(self) -> list[Written | WriteFailed]:
         """What has finished since the last call, oldest first."""
@@ -113,11 +117,17 @@ class CheckpointWriter:
         done = self.wait(deadline_s)
         with self._changed:
             self._closed = True
-            self._pending.clear()
+            for key in list(self._pending):
+                self._drop(key)
             self._changed.notify_all()
         if done:
             self._thread.join(deadline_s)
         return done
+
+    def _drop(self, key: tuple[str, int]) -> None:
+        dropped = self._pending.pop(key, None)
+        if dropped is not None:
+            dropped.streams.release()
 
     def _run(self) -> None:
         while (snapshot := self._next()) is not None:
@@ -127,12 +137,13 @@ class CheckpointWriter:
                 failed = WriteFailed(snapshot.topic, snapshot.partition, snapshot.next_offset, fault)
                 with self._changed:
                     self._results.append(failed)
+            snapshot.streams.release()
             del snapshot  # hundreds of megabytes must not wait here for the next one
             with self._changed:
                 self._busy = False
                 self._changed.notify_all()
 
-    def _next(self) -> Snapshot | None:
+    def _next(self) -> AnySnapshot | None:
         with self._changed:
             self._changed.wait_for(lambda: self._pending or self._closed)
             if not self._pending:
@@ -141,7 +152,7 @@ class CheckpointWriter:
             self._busy = True
             return snapshot
 
-    def _write(self, snapshot: Snapshot) -> None:
+    def _write(self, snapshot: AnySnapshot) -> None:
         begun = self.timer()
         ref = self.store.write(snapshot)
         with self._changed:

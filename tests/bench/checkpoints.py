@@ -1,0 +1,197 @@
+"""What a checkpoint of many streams costs the main loop, and how long loading it takes. No broker is needed.
+
+    python -m tests.bench.checkpoints [--streams 1000000] [--records 2000] [--repeats 5]
+
+A turn answers a poll's records of random streams, with a model of next to no arithmetic. A pause is what the longest
+turn of a checkpoint takes beyond the longest of as many turns without one; time in which other processes had the
+processor is no part of it, where the system tells (Linux), but waiting for another thread of this one is. A load is
+measured against a plain read of the same file into memory, both out of the system's cache.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+from worker.artifact import StateSlot
+from worker.checkpoint import CheckpointStore, CheckpointWriter
+from worker.codecs import Float32Codec
+from worker.encoding import ProbabilityEncoder
+from worker.engine import Engine
+from worker.keeper import StateKeeper
+from worker.reading import Reader
+from worker.records import RecordBatch
+from worker.recovery import Log, Policies
+from worker.state import PartitionState
+
+FEATURES, STATE_SIZE = 3, 112
+LAYOUT = tuple(
+    StateSlot(f"lstm_{i // 2}", "hc"[i % 2], (size,), offset)
+    for i, (size, offset) in enumerate(zip((32, 32, 16, 16, 8, 8), (0, 32, 64, 80, 96, 104), strict=True))
+)
+TOPIC, DIGEST = "samples", "0" * 64
+
+
+class Halving:
+    """A model of next to no arithmetic, so that a turn is bookkeeping and memory."""
+
+    outputs = 1
+    buckets = ((1, 64), (1, 1024), (4, 64))
+
+    def run_block(
+        self, inputs: NDArray[np.float32], mask: Any, reset: Any, states: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Halve the states."""
+        return inputs[:, :, :1], states * np.float32(0.5)
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--streams", type=int, default=1_000_000)
+    parser.add_argument("--records", type=int, default=2_000, help="of a poll")
+    parser.add_argument("--repeats", type=int, default=5)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="cellstream-bench-") as directory:
+        state = filled(arguments.streams)
+        _print("the main loop", pauses(state, directory, arguments.records, arguments.repeats))
+        _print("loading", loads(state, directory, arguments.repeats))
+
+
+def filled(streams: int) -> PartitionState:
+    """A partition with so many streams."""
+    rng = np.random.default_rng(1)
+    state = PartitionState(0, 2 * streams, np.zeros(STATE_SIZE, np.float32), 2 * streams)
+    numbers = np.arange(streams, dtype=np.int64)
+    state.load(
+        [b"stream-%d" % i for i in range(streams)],
+        states=rng.random((streams, STATE_SIZE), np.float32),
+        timesteps=numbers % 97,
+        starts=numbers,
+        start_samples=numbers * 0,
+        times=numbers + 1_700_000_000_000,
+        offsets=numbers + streams,
+    )
+    state.stream_time = 1_700_000_000_000 + streams
+    state.leader_epoch = 0
+    return state
+
+
+def keeper_in(directory: str, capacity: int) -> StateKeeper:
+    """The worker's keeper on a directory."""
+    store = CheckpointStore(directory, "bench", LAYOUT)
+    initial = np.zeros(STATE_SIZE, np.float32)
+    return StateKeeper(CheckpointWriter(store, 2), initial, capacity, DIGEST, Policies(), 1e9, None)
+
+
+def pauses(state: PartitionState, directory: str, records: int, repeats: int) -> list[tuple[str, str]]:
+    """Turns without a checkpoint and with one."""
+    engine = Engine(Halving(), Reader(Float32Codec(FEATURES, 100, 1)), ProbabilityEncoder(["p"], DIGEST[:12]), TOPIC)
+    keeper = keeper_in(directory, state.capacity)
+    rng = np.random.default_rng(2)
+    streams = len(state)
+    value = np.zeros(FEATURES, np.float32).tobytes()
+
+    def turn() -> float:
+        numbers = rng.integers(0, streams, records).tolist()
+        offsets = list(range(state.next_offset, state.next_offset + records))
+        keys = [b"stream-%d" % i for i in numbers]
+        batch = RecordBatch(0, list(keys), [value] * records, offsets, [state.stream_time] * records, None, 0)
+        begun = _own_time()
+        engine.process([(batch, state)])
+        state.committed = state.next_offset
+        return _own_time() - begun
+
+    for _ in range(20):
+        turn()
+    saves, plain, during, written_s = [], [], [], []
+    for _ in range(repeats):
+        begun, own = time.perf_counter(), _own_time()
+        keeper.save(TOPIC, state)
+        saves.append(_own_time() - own)
+        laps = [saves[-1] + turn()]
+        while not keeper.wait(0.0):
+            laps.append(turn())
+        written_s.append(time.perf_counter() - begun)
+        during.append(laps)
+        assert [getattr(result, "error", None) for result in keeper.results()] == [None]
+        plain.append([turn() for _ in laps])
+    keeper.close(10.0)
+    longest = [1e3 * (max(with_one) - max(without)) for with_one, without in zip(during, plain, strict=True)]
+    return [
+        ("turns in a checkpoint", f"{statistics.median(map(len, during)):.0f}"),
+        ("seconds until it is durable", _spread(written_s, "{:.2f}")),
+        ("call of save, ms", _spread([1e3 * s for s in saves], "{:.2f}")),
+        ("median turn without, ms", _spread([1e3 * statistics.median(laps) for laps in plain], "{:.2f}")),
+        ("median turn with, ms", _spread([1e3 * statistics.median(laps) for laps in during], "{:.2f}")),
+        ("longest turn without, ms", _spread([1e3 * max(laps) for laps in plain], "{:.2f}")),
+        ("longest turn with, ms", _spread([1e3 * max(laps) for laps in during], "{:.2f}")),
+        ("pause, ms", _spread(longest, "{:.2f}")),
+    ]
+
+
+def _own_time() -> float:
+    """Seconds without those in which this thread could have run and no processor was free, where the system tells."""
+    try:
+        waited_ns = int(Path("/proc/thread-self/schedstat").read_text().split()[1])
+    except OSError:
+        waited_ns = 0
+    return time.perf_counter() - waited_ns / 1e9
+
+
+def loads(state: PartitionState, directory: str, repeats: int) -> list[tuple[str, str]]:
+    """Loading the newest checkpoint, beside reading its file."""
+    keeper = keeper_in(directory, state.capacity)
+    path = max(Path(directory).rglob("*.h5"), key=lambda p: p.name)
+    next_offset = int(path.name.partition("-")[0])
+    from worker.records import Position
+    from worker.recovery import Note
+
+    note = str(Note(0, DIGEST[:12], "", 1))
+    bounds = Log(TOPIC, 0, "", 0, next_offset, Position(0, next_offset, note), 1, None)
+    plain, ratios, load_s = [], [], []
+    for _ in range(repeats):
+        plain.append(_timed(path.read_bytes))
+        load_s.append(_timed(lambda: keeper.restore(bounds)))
+        ratios.append(load_s[-1] / plain[-1])
+    keeper.close(10.0)
+    return [
+        ("MB", f"{path.stat().st_size / 1e6:.0f}"),
+        ("plain read, s", _spread(plain, "{:.3f}")),
+        ("load, s", _spread(load_s, "{:.3f}")),
+        ("load over plain read", _spread(ratios, "{:.2f}")),
+    ]
+
+
+def _timed(call: Callable[[], object]) -> float:
+    begun = time.perf_counter()
+    kept = call()
+    seconds = time.perf_counter() - begun
+    del kept
+    return seconds
+
+
+def _spread(values: list[float], form: str) -> str:
+    """Median, least and most."""
+    return f"{form} ({form}..{form})".format(statistics.median(values), min(values), max(values))
+
+
+def _print(title: str, rows: list[tuple[str, str]]) -> None:
+    table = Table("what", "median (least..most)", title=title)
+    for row in rows:
+        table.add_row(*row)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
