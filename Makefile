@@ -10,11 +10,11 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench chaos soak lock clean
+.PHONY: help venv demo test check format bench experiments chaos soak lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: $(VENV)/demo.stamp  ## the virtual environment, with what the worker, training and the demo need
 
@@ -35,6 +35,9 @@ format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool 
 
 bench: $(VENV)/test.stamp  ## samples/s and CPU per sample, beside the plain loop and the batch-of-one loop
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+experiments: $(VENV)/test.stamp  ## the systems that this grew from, and docs/experiments.md with what was measured
+	@$(BIN)/cellstream experiments run --all --out docs $(ARGS)
 
 chaos: $(VENV)/test.stamp  ## one fault on a real broker, held to all laws: make chaos SCENARIO=zombie SEED=7; alone it lists them
 	@$(BIN)/python -m tests.chaos $(if $(SCENARIO),run $(SCENARIO) $(if $(SEED),--seed $(SEED)),list) $(ARGS)

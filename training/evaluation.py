@@ -31,21 +31,26 @@ def decide(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
 
 
 def accuracy_by_share(
-    probabilities: Sequence[NDArray[np.floating[Any]]], labels: NDArray[np.int64]
+    probabilities: Sequence[NDArray[np.floating[Any]]],
+    labels: NDArray[np.int64] | Sequence[NDArray[np.int64]],
+    shares: Sequence[float] = SHARES,
 ) -> dict[str, float]:
     """Share of sequences answered rightly at 25, 50, 75 and 100 % of their length.
 
     Args:
         probabilities: for each sequence `(its timesteps, outputs)`.
-        labels: `(n,)` indices of classes.
+        labels: `(n,)` indices of classes; or for each sequence `(its timesteps,)`.
+        shares: of the length, each in (0, 1].
 
     Returns:
         `{"25%": ..., "50%": ..., "75%": ..., "100%": ...}`.
     """
     accuracy = {}
-    for share in SHARES:
-        decided = [int(decide(answers[timestep_at(share, len(answers))])) for answers in probabilities]
-        accuracy[f"{share:.0%}"] = float(np.mean(np.array(decided) == labels))
+    for share in shares:
+        reached = [timestep_at(share, len(answers)) for answers in probabilities]
+        decided = [int(decide(answers[t])) for answers, t in zip(probabilities, reached, strict=True)]
+        true = [own if np.ndim(own) == 0 else own[t] for own, t in zip(labels, reached, strict=True)]
+        accuracy[f"{share:.0%}"] = float(np.mean(np.array(decided) == np.array(true)))
     return accuracy
 
 

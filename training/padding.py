@@ -41,6 +41,23 @@ def pad(inputs: Sequence[NDArray[np.float32]], timesteps: int | None = None) -> 
     return padded
 
 
+def padded_batches(
+    inputs: Sequence[NDArray[np.float32]], size: int
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Batches of sequences of similar length, each padded to its own longest only.
+
+    Args:
+        inputs: each `(its timesteps, features)` float32.
+        size: sequences in a batch; the last one may have fewer.
+
+    Returns:
+        For each batch, shortest first, the indices of its sequences, `(n,)`, and `(n, longest, features)` float32.
+    """
+    by_length = np.argsort([len(sequence) for sequence in inputs], kind="stable")
+    members = [by_length[begin : begin + size] for begin in range(0, len(inputs), size)]
+    return [(indices, pad([inputs[i] for i in indices])) for indices in members]
+
+
 def repeat_labels(labels: NDArray[np.int64], timesteps: int) -> NDArray[np.int64]:
     """One label for every timestep: `(n,)` -> `(n, timesteps, 1)`."""
     return np.repeat(labels[:, None, None], timesteps, axis=1)  # (n, timesteps, 1)

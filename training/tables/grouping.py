@@ -51,9 +51,10 @@ def group_rows(
     # A stable sort by the group's number keeps the order of time inside each group.
     rows = ordered[np.argsort(numbers[ordered], kind="stable")]
     borders = np.flatnonzero(np.diff(numbers[rows])) + 1
-    groups = []
-    for members in np.split(rows, borders) if len(rows) else []:
-        first = table.iloc[members[0]]
-        name = "" if sequence is None else str(first[sequence])
-        groups.append(Group(str(first[stream_id]), name, members.astype(np.int64)))
-    return groups
+    # Column by column: a row of a frame has one type, and would make a stream 7 to one of 7.0.
+    streams = table[stream_id].to_numpy()
+    parts = None if sequence is None else table[sequence].to_numpy()
+    return [
+        Group(str(streams[members[0]]), "" if parts is None else str(parts[members[0]]), members.astype(np.int64))
+        for members in (np.split(rows, borders) if len(rows) else [])
+    ]
