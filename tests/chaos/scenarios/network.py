@@ -13,6 +13,8 @@ from tests.chaos.scenarios.stage import Stage
 # A lost reply is missed after this long; a session outlives it.
 IMPATIENT = ("--kafka", "socket.timeout.ms=2500", "--kafka", "session.timeout.ms=6000")
 CONSUMER_PROTOCOL = ("--kafka", "group.protocol=consumer", "--kafka", "socket.timeout.ms=2500")
+# The client waits for the answer to a JoinGroup as long as a rebalance may take: max.poll.interval.ms and 3 s more.
+SHORT_REBALANCE = ("--kafka", "max.poll.interval.ms=8000")
 ACTIONS: dict[Action, str] = {
     "drop": "reaches the broker, and its reply is lost",
     "delay": "is answered 3 s late",
@@ -61,7 +63,7 @@ for _action in ACTIONS:
 
 def _at_the_start(action: Action, api: Api) -> None:
     def play(context: Context) -> None:
-        with context.stage_behind_proxy(*QUICK, *IMPATIENT) as (stage, proxy):
+        with context.stage_behind_proxy(*QUICK, *IMPATIENT, *SHORT_REBALANCE) as (stage, proxy):
             with stage.flowing():
                 stage.start()
                 stage.supervised(context.random.randint(50, 400))

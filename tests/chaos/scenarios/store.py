@@ -11,10 +11,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.brokers.process import Process
 from tests.chaos.scenarios.context import Context
 from tests.chaos.scenarios.crashes import QUICK
 from tests.chaos.scenarios.registry import Skipped, add, scenario
-from tests.chaos.scenarios.stage import PARTITIONS, Stage
+from tests.chaos.scenarios.stage import PARTITIONS, Stage, next_offsets
 
 DISK_BYTES = 512 * 1024
 
@@ -23,6 +24,19 @@ def newest(stage: Stage) -> list[Path]:
     """The newest checkpoint of each partition."""
     found = [sorted(stage.deployment.checkpoints.rglob(f"{number}/*.h5")) for number in range(PARTITIONS)]
     return [files[-1] for files in found if files]
+
+
+def saved(stage: Stage) -> list[int]:
+    """The offsets that their names say."""
+    return [int(path.name.partition("-")[0]) for path in newest(stage)]
+
+
+def first_restores(worker: Process) -> list[str]:
+    """What a worker has said of each partition when it restored it for the first time."""
+    lines = [line for line in worker.log.read_text(errors="replace").splitlines() if "restored " in line]
+    found = [next((line for line in lines if f"partition={number} " in line), "") for number in range(PARTITIONS)]
+    assert all(found), f"not every partition was restored: {lines}"
+    return found
 
 
 def truncate(path: Path) -> None:
@@ -69,17 +83,20 @@ def _damaged(name: str, words: str, damage: Callable[[Path], None], everything: 
     def play(context: Context) -> None:
         with context.stage(*QUICK) as stage:
             stage.start()
-            for _ in range(3):
+            for _ in range(3):  # the older ones are really older
                 stage.publish(500)
                 stage.settle()
-                stage.until(lambda: len(newest(stage)) == PARTITIONS, "checkpoints of all partitions")
+                stage.until(lambda: saved(stage) == next_offsets(stage.inputs), "checkpoints of all partitions")
             stage.kill()
             for path in stage.checkpoints() if everything else newest(stage):
                 damage(path)
                 context.faults[f"checkpoint {name}"] += 1
             stage.publish(500)
+            worker = stage.start()
             # Of two names for one content the checker would have to say which is wrong; the rest it passes over itself.
             stage.finish(checkpoints=damage is not renamed)
+            expected = "the log reaches back" if everything else "source=checkpoint"
+            assert all(expected in line for line in first_restores(worker)), worker.log.read_text(errors="replace")
 
     which = "Every checkpoint" if everything else "The newest checkpoint of every partition"
     how = "the state is rebuilt from the log" if everything else "an older one is taken"
