@@ -108,6 +108,7 @@ def read_all(cluster: TestCluster, topic: str, partitions: int = 4) -> list[Mess
             "a transaction is open"
         )
         for message in consumer.consume(10_000, 0.2):
+            deadline = time.monotonic() + PATIENCE_S  # something came
             if message.error() is None:
                 messages.append(message)
             elif message.error().code() == KafkaError._PARTITION_EOF:

@@ -13,6 +13,7 @@ from tests.chaos.scenarios.stage import Stage
 from tests.chaos.traffic import START_MS
 
 BOUND = 1_000
+PATIENCE_S = 900.0  # for a million records on a machine that has other things to do
 GROWTH_MB = 150  # a million streams of this model without a bound: 64 bytes of state and some hundred of ID and place
 
 
@@ -39,7 +40,7 @@ def publish_streams(stage: Stage, begin: int, end: int) -> None:
             on_delivery=note,
         )
         producer.poll(0)
-    assert producer.flush(120) == 0
+    assert producer.flush(PATIENCE_S) == 0
 
 
 def _many_streams(count: int, long: bool) -> None:
@@ -47,10 +48,10 @@ def _many_streams(count: int, long: bool) -> None:
         with context.stage("--max-streams-per-partition", str(BOUND), "--checkpoint-interval-s", "1") as stage:
             publish_streams(stage, 0, count // 10)
             worker = stage.start()
-            stage.settle()
+            stage.settle(PATIENCE_S)
             before = resident_mb(worker.pid)
             publish_streams(stage, count // 10, count)
-            stage.settle()
+            stage.settle(PATIENCE_S)
             grown = resident_mb(worker.pid) - before
             context.faults["new streams"] += count
             print(f"{count} streams: {before:.0f} MB, then {grown:+.0f} MB", flush=True)
