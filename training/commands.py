@@ -12,38 +12,99 @@ from rich.console import Console
 
 from worker.errors import UsageError
 
+Column = str | None
+
 
 def train(
-    data: Annotated[str, typer.Argument(metavar="DATA", help="bundled set: basic-motions or japanese-vowels")],
-    out: Annotated[Path, typer.Option("--out", help="directory of the artifact; made or replaced", show_default=False)],
-    seed: Annotated[int, typer.Option("--seed", min=0, help="of the split, the weights and the shuffling")] = 0,
-    epochs: Annotated[
-        int | None, typer.Option("--epochs", min=1, help="at most so many; early stopping may end sooner")
+    data: Annotated[
+        str,
+        typer.Argument(
+            metavar="DATA", help="Bundled set (basic-motions, japanese-vowels), a table's file, or a database's URL."
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", help="Directory of the artifact; made or replaced.", show_default=False)
+    ],
+    *,
+    stream_id: Annotated[Column, typer.Option(metavar="COL", help="Table: column that tells whose row it is.")] = None,
+    label: Annotated[Column, typer.Option(metavar="COL", help="Table: column of the class to learn.")] = None,
+    features: Annotated[
+        Column, typer.Option(metavar="A,B,C", help="Table: columns that the model sees, in the order of the samples.")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="facts of the training as one JSON object")] = False,
+    order: Annotated[
+        Column, typer.Option(metavar="COL", help="Table: number or time to sort rows by; else they are in order.")
+    ] = None,
+    sequence: Annotated[
+        Column, typer.Option(metavar="COL", help="Table: column that divides a stream into several sequences.")
+    ] = None,
+    label_per: Annotated[
+        Column,
+        typer.Option(
+            metavar="KIND",
+            help="Table: `sequence` or `timestep`; if not given, timestep where the label changes in a sequence.",
+        ),
+    ] = None,
+    table: Annotated[Column, typer.Option(metavar="NAME", help="Which table of a database.")] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split, the weights and the shuffling.")] = 0,
+    epochs: Annotated[
+        int | None, typer.Option("--epochs", min=1, help="At most so many; early stopping may end sooner.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Facts of the training as one JSON object.")] = False,
 ) -> None:
     """Train an LSTM on a data set and write the artifact that `cellstream run` serves.
 
     The label of a sequence is learned at every timestep, so that the model has an answer after each sample. The
-    scaling of the inputs is a layer of the model. A quarter of the sequences is held out: the accuracies come from
-    it, and `cellstream publish DATA` sends it. Beside the artifact: history.json and history.png, the loss of every
-    epoch.
+    scaling of the inputs is a layer of the model. A quarter of the streams is held out: the accuracies come from
+    it, and of a bundled set `cellstream publish DATA` sends it. Beside the artifact: history.json and history.png,
+    the loss of every epoch.
+
+    **Your own data** is a flat table with a row for each sample: CSV, Parquet, NumPy .npz (an array for each
+    column), SQLite, or any database by its SQLAlchemy URL. Rows with one stream ID are one sequence. The label is a
+    class of any name: text, whole numbers, booleans. Two classes give one probability, that of the second in the
+    order of their names; more give one for each. Before training it is told what is in the table; a table with
+    problems is refused with all of them, each with its column and rows. Streams are never divided between training,
+    validation and test.
 
     Ctrl-C ends the training early and keeps the best weights so far; a second one leaves everything as it was.
 
-    Example: cellstream train basic-motions --out artifacts/basic-motions
+    Example: `cellstream train basic-motions --out artifacts/basic-motions`
+
+    Example: `cellstream train runs.csv --stream-id run --label fault --features pressure,flow --order time --out pumps`
     """
     from training.datasets import load, split
-    from training.networks import RECIPES
+    from training.networks import RECIPES, Recipe
     from training.progress import epoch_bar, stop_on_interrupt
+    from training.tables.options import columns_of, refuse_options
+    from training.tables.reading import is_table
 
     console = Console(stderr=True, highlight=False)
-    parts = split(load(data), seed)
-    recipe = RECIPES[data]
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a directory, found a file")
+    described: dict[str, Any] = {}
+    if is_table(data):
+        from training.tables.loading import load_table
+        from training.tables.report import describe, lines
+
+        columns = columns_of(data, stream_id, label, features, order, sequence)
+        sequences = load_table(data, columns, table=table, label_per=label_per or "auto")
+        parts = split(sequences, seed)
+        described = {"data": describe(sequences, parts)}
+        console.print("\n".join(lines(described["data"])), markup=False, soft_wrap=True)
+    else:
+        refuse_options(
+            data,
+            stream_id=stream_id,
+            label=label,
+            features=features,
+            order=order,
+            sequence=sequence,
+            label_per=label_per,
+            table=table,
+        )
+        parts = split(load(data), seed)
+    recipe = RECIPES.get(data, Recipe())
+    if epochs is not None:
+        recipe = dataclasses.replace(recipe, epochs=epochs)
     from training.fitting import fit
 
     with stop_on_interrupt(console) as stop:
@@ -51,7 +112,7 @@ def train(
             fitted = fit(parts, recipe, seed, stop=stop, on_epoch=on_epoch)
         artifact = fitted.write(out)
     if as_json:
-        print(json.dumps({"artifact": str(out), "digest": artifact.digest, **fitted.facts}))
+        print(json.dumps({"artifact": str(out), "digest": artifact.digest, **fitted.facts, **described}))
     else:
         _tell(fitted.facts, out, artifact.digest)
 

@@ -1,4 +1,4 @@
-"""Labelled sequences, and the real recordings that come with the `aeon` package.
+"""Labelled sequences, their division, and the real recordings that come with the `aeon` package.
 
 Both bundled sets lie inside aeon's wheel, so nothing is downloaded:
 
@@ -22,15 +22,17 @@ from worker.errors import UsageError
 
 @dataclass(frozen=True)
 class Sequences:
-    """Sequences with one label each.
+    """Sequences with a label each, or with a label for every timestep.
 
     Attributes:
         name: of the data set.
         inputs: each `(timesteps, features)` float32, of any length.
-        labels: `(n,)` int64, indices into `classes`.
+        labels: `(n,)` int64, indices into `classes`; where timesteps have their own, the rarest that occurs.
         features: their names, in the order of the last axis of every input.
         classes: their names.
         stream_ids: one name for each sequence, unique, the same on every machine.
+        streams: whose each sequence is; a stream is never divided. Empty where every sequence is a stream of its own.
+        timestep_labels: for each sequence `(timesteps,)` int64; None where a label is the whole sequence's.
     """
 
     name: str
@@ -39,6 +41,8 @@ class Sequences:
     features: tuple[str, ...]
     classes: tuple[str, ...]
     stream_ids: tuple[str, ...]
+    streams: tuple[str, ...] = ()
+    timestep_labels: tuple[NDArray[np.int64], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -55,6 +59,8 @@ class Sequences:
             inputs=tuple(self.inputs[i] for i in indices),
             labels=self.labels[np.asarray(indices, np.int64)],
             stream_ids=tuple(self.stream_ids[i] for i in indices),
+            streams=tuple(self.streams[i] for i in indices) if self.streams else (),
+            timestep_labels=self.timestep_labels and tuple(self.timestep_labels[i] for i in indices),
         )
 
 
@@ -75,20 +81,28 @@ def load(name: str) -> Sequences:
     """
     if name not in BUNDLED:
         raise UsageError(
-            f"no data set {name!r}: {' and '.join(BUNDLED)} are bundled; "
-            "training on a table (CSV, Parquet, .npz) is not possible yet"
+            f"no data set {name!r}: {' and '.join(BUNDLED)} are bundled; a table is a file with a suffix (.csv, "
+            ".parquet, .npz, .sqlite, .db) or a database's URL"
         )
     return BUNDLED[name]()
 
 
 def split(sequences: Sequences, seed: int = 0) -> Split:
-    """Divide by sequence, every class in the same proportion; the same seed gives the same parts.
+    """Divide by stream, every class in the same proportion; the same seed gives the same parts.
+
+    A stream of several sequences counts as one of the rarest class that occurs in it, and stays in one part.
 
     Raises:
-        UsageError: a class has too few sequences to be in all three parts.
+        UsageError: a class has too few streams to be in all three parts.
     """
-    train, validation, test = split_indices(sequences.labels, sequences.classes, seed)
-    return Split(sequences.take(train), sequences.take(validation), sequences.take(test))
+    streams = np.array(sequences.streams or sequences.stream_ids)
+    _, first, stream = np.unique(streams, return_index=True, return_inverse=True)
+    stream = np.argsort(np.argsort(first))[stream]  # numbered in the order of their first sequences
+    counts = np.zeros((len(first), len(sequences.classes)), np.int64)
+    np.add.at(counts, (stream, sequences.labels), 1)
+    rarest = np.where(counts > 0, counts.sum(axis=0), len(stream) + 1).argmin(axis=1)
+    parts = split_indices(rarest, sequences.classes, seed)
+    return Split(*(sequences.take(np.flatnonzero(np.isin(stream, part))) for part in parts))
 
 
 def held_out(name: str, seed: int = 0) -> Sequences:

@@ -122,7 +122,9 @@ def fit(
         "best_epoch": best.best_epoch + 1,
         "interrupted": stop.is_set(),
         "loss": {name: history[name][best.best_epoch] for name in ("loss", "val_loss")},
-        "accuracy": accuracy_by_share(predict(bare, parts.test.inputs), parts.test.labels),
+        "accuracy": accuracy_by_share(
+            predict(bare, parts.test.inputs), parts.test.timestep_labels or parts.test.labels
+        ),
         "seconds": round(time.monotonic() - started, 1),
         "versions": _versions("aeon", "keras", "numpy", "tensorflow"),
     }
@@ -138,6 +140,8 @@ def _arrays(part: Sequences, classes: int) -> tuple[Any, Any]:
     """Inputs `(n, timesteps, features)`, padded, and targets `(n, timesteps, outputs)`."""
     inputs = pad(part.inputs)
     labels = repeat_labels(part.labels, inputs.shape[1])
+    for row, own in enumerate(part.timestep_labels or ()):
+        labels[row, : len(own), 0] = own  # what stands behind its end is masked
     check_labels(labels, inputs)
     return inputs, labels if classes == 2 else np.eye(classes, dtype=np.float32)[labels[..., 0]]
 

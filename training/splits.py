@@ -32,9 +32,11 @@ def split_indices(labels: NDArray[np.int64], classes: Sequence[str], seed: int) 
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for label, name in enumerate(classes):
         members = chance.permutation(np.flatnonzero(labels == label))
+        if not len(members):
+            continue  # a class of timesteps that occurs only beside rarer ones, and goes where they go
         if len(members) < 3:
             raise UsageError(
-                f"class {name!r} has {len(members)} sequences: training, validation and test need one each"
+                f"class {name!r} has {len(members)} sequences of its own: training, validation and test need one each"
             )
         tests = max(1, round(TEST_SHARE * len(members)))
         validations = max(1, round(VALIDATION_SHARE * len(members)))

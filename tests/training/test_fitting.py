@@ -90,3 +90,20 @@ def test_a_stop_in_the_first_epoch_has_nothing_to_keep() -> None:
     stop.set()
     with pytest.raises(KeyboardInterrupt):
         fit(made(3, (5,)), RECIPE, 0, stop=stop)
+
+
+def test_labels_of_timesteps_are_learned_where_they_stand() -> None:
+    chance = np.random.default_rng(8)
+    lengths = [int(chance.integers(6, 12)) for _ in range(40)]
+    # The label is the sign of the last sample: no label of a whole sequence could say that.
+    inputs = tuple(chance.normal(size=(length, 1)).astype(np.float32) for length in lengths)
+    own = tuple((sequence[:, 0] > 0).astype(np.int64) for sequence in inputs)
+    names = tuple(map(str, range(40)))
+    majority = np.array([np.bincount(labels).argmax() for labels in own], np.int64)
+    parts = split(Sequences("made", inputs, majority, ("a",), ("down", "up"), names, (), own))
+    fitted = fit(parts, Recipe(units=(6,), noise=0.0, epochs=25, patience=25, batch_size=4), 0)
+    assert parts.test.timestep_labels is not None
+    answers = predict(fitted.model, parts.test.inputs)
+    right = [(said[:, 0] >= 0.5) == labels for said, labels in zip(answers, parts.test.timestep_labels, strict=True)]
+    assert np.concatenate(right).mean() >= 0.9
+    assert min(fitted.facts["accuracy"].values()) >= 0.7

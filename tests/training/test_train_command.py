@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
 from training.history import write_history
+from worker import StreamingModel
 from worker.artifact import read_artifact
+from worker.cli import app
+from worker.errors import UsageError
 
 COMMAND = (sys.executable, "-c", "from worker.cli import main; main()", "train")
 
@@ -55,9 +62,71 @@ def test_the_same_seed_gives_the_same_artifact_in_every_process(tmp_path: Path) 
 
 
 def test_an_unknown_data_set_is_wrong_usage_and_names_those_that_exist(tmp_path: Path) -> None:
-    done = train("sales.csv", "--out", str(tmp_path / "artifact"))
+    done = train("sales", "--out", str(tmp_path / "artifact"))
     assert done.returncode == 2
     assert "basic-motions and japanese-vowels are bundled" in done.stderr
+    assert "a table is a file with a suffix" in done.stderr
+    assert not (tmp_path / "artifact").exists()
+
+
+def runs() -> pd.DataFrame:
+    """Thirty runs of 5 to 9 rows, mixed; pressure tells the state."""
+    chance = np.random.default_rng(4)
+    rows = [
+        (f"run-{i}", at, chance.normal() + 2 * (i % 2), chance.normal(), ("ok", "worn")[i % 2])
+        for i in range(30)
+        for at in range(5 + i % 5)
+    ]
+    return pd.DataFrame([rows[i] for i in chance.permutation(len(rows))], columns=["run", "at", "p", "q", "state"])
+
+
+COLUMNS = ("--stream-id", "run", "--label", "state", "--features", "p,q", "--order", "at")
+
+
+@pytest.mark.slow
+def test_a_table_gives_the_same_artifact_from_a_file_and_from_a_database(tmp_path: Path) -> None:
+    table = runs()
+    table.to_csv(tmp_path / "runs.csv", index=False)
+    connection = sqlite3.connect(tmp_path / "runs.db")
+    table.to_sql("runs", connection, index=False)
+    connection.close()
+    told = []
+    for suffix in ("csv", "db"):
+        out = tmp_path / suffix
+        done = train(
+            str(tmp_path / f"runs.{suffix}"), *COLUMNS, "--out", str(out), "--epochs", "3", "--seed", "2", "--json"
+        )
+        assert done.returncode == 0, done.stderr
+        assert "class 'worn': 15 sequences" in done.stderr
+        told.append(json.loads(done.stdout))
+    assert told[0]["digest"] == told[1]["digest"]
+    assert told[0]["data"] == told[1]["data"]
+    artifact = read_artifact(tmp_path / "csv")
+    assert (artifact.manifest.features, artifact.manifest.classes) == (("p", "q"), ("worn",))
+    assert artifact.manifest.training is not None
+    assert artifact.manifest.training["dataset"] == "runs"
+    assert (tmp_path / "csv" / "history.png").exists()
+    answers = StreamingModel.load(tmp_path / "db").run(table.loc[table["run"] == "run-3", ["p", "q"]].to_numpy())
+    assert answers.shape == (8, 1)
+
+
+def test_a_table_needs_to_be_told_its_columns(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "sales.csv", "--label", "state", "--out", str(tmp_path / "artifact")])
+    assert isinstance(done.exception, UsageError)
+    assert "which columns to use with --stream-id, --features" in str(done.exception)
+
+
+def test_a_bundled_set_has_its_columns(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "basic-motions", *COLUMNS, "--out", str(tmp_path / "artifact")])
+    assert isinstance(done.exception, UsageError)
+    assert "leave out --stream-id, --label, --features, --order" in str(done.exception)
+
+
+def test_a_bad_table_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    runs().assign(p="high").to_csv(tmp_path / "runs.csv", index=False)
+    done = CliRunner().invoke(app, ["train", str(tmp_path / "runs.csv"), *COLUMNS, "--out", str(tmp_path / "artifact")])
+    assert isinstance(done.exception, UsageError)
+    assert "column 'p', row 1 ('high'), 2 ('high')" in str(done.exception)
     assert not (tmp_path / "artifact").exists()
 
 
