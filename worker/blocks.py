@@ -61,6 +61,7 @@ def step_streams(
         Outputs `(samples, classes)` float32 in the order of `inputs`, and the timesteps run, padding included.
     """
     rank = np.argsort(-counts, kind="stable")
+    depths = counts[rank]
     heads = (np.cumsum(counts) - counts)[rank]
     active = _active(counts)
     ranked = states[rank]
@@ -69,23 +70,20 @@ def step_streams(
     for block in plan(active, model.buckets):
         timesteps, batch = block.shape
         low, high = block.low, block.high
+        levels = np.arange(block.level, min(block.level + timesteps, len(active)))[:, None]
+        real = levels < depths[low:high]  # (levels, streams)
+        here = (heads[low:high] + levels)[real]
         x = np.zeros((timesteps, batch, inputs.shape[1]), np.float32)
         mask = np.zeros(block.shape, np.bool_)
         reset = np.zeros(block.shape, np.bool_)
         padded = np.zeros((batch, states.shape[1]), np.float32)
+        x[: len(levels), : high - low][real] = inputs[here]
+        mask[: len(levels), : high - low] = real
+        reset[: len(levels), : high - low][real] = begins[here]
         padded[: high - low] = ranked[low:high]
-        samples = []
-        for t in range(timesteps):
-            level = block.level + t
-            here = heads[low : min(high, active[level])] + level if level < len(active) else heads[:0]
-            x[t, : len(here)] = inputs[here]
-            mask[t, : len(here)] = True
-            reset[t, : len(here)] = begins[here]
-            samples.append(here)
         results, after = model.run_block(x, mask, reset, padded)
         ranked[low:high] = after[: high - low]
-        for t, here in enumerate(samples):
-            outputs[here] = results[t, : len(here)]
+        outputs[here] = results[: len(levels), : high - low][real]
         cells += timesteps * batch
     states[rank] = ranked
     return outputs, cells
@@ -101,7 +99,9 @@ def plan(active: Sequence[int], buckets: Sequence[Shape]) -> Iterator[Block]:
     pending = [(0, 0, active[0])]
     while pending:
         level, low, high = pending.pop()
-        shape = max(buckets, key=lambda bucket: _worth(bucket, active, level, low, high))
+        left = len(active) - level
+        useful = [bucket for bucket in buckets if bucket[0] < 4 * left]  # of what is deeper yet, most is padding
+        shape = max(useful, key=lambda bucket: _worth(bucket, active, level, low, high))
         end = min(high, low + shape[1])
         yield Block(shape, level, low, end)
         if end < high:

@@ -20,7 +20,7 @@ from worker.records import Outcome, RecordBatch
 from worker.state import PartitionState
 
 FEATURES = 2
-BUCKETS = [(1, 2), (1, 4), (2, 2), (4, 2), (4, 8)]
+BUCKETS = [(1, 2), (1, 4), (2, 2), (4, 2), (4, 8), (16, 2)]
 Record = tuple[bytes | None, bytes | None, int, int, Any]  # key, value, offset, time, headers
 
 numbers = st.floats(-4, 4, width=32)

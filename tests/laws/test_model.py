@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from worker.blocks import step_streams
 from worker.errors import NotStreamable
 from worker.model.tensorflow_setup import setup_tensorflow
 
@@ -24,7 +25,7 @@ from worker.model.graph import StepGraph  # noqa: E402
 from worker.model.keras_file import model_bytes, open_model  # noqa: E402
 from worker.model.parity import certify, draw_samples, expected_answers, run_interleaved  # noqa: E402
 from worker.model.proof import NARROWEST, agrees  # noqa: E402
-from worker.model.step_model import WIDTHS, StepModel  # noqa: E402
+from worker.model.step_model import DEEP_DEPTHS, DEEP_WIDTHS, WIDTHS, StepModel  # noqa: E402
 
 L = keras.layers
 FEATURES = 3
@@ -182,21 +183,28 @@ def stepped() -> StepModel:
         )
     )
     assert all(made.add_width(width) for width in WIDTHS)
+    assert made.add_deep(NARROWEST)
+    for width in DEEP_WIDTHS:
+        made.add_deep(width)  # a narrow one may be dropped, as on a CPU where its sums run otherwise
     return made
 
 
-def test_buckets_are_every_depth_of_every_proven_width(stepped: StepModel) -> None:
-    assert stepped.buckets == tuple((depth, width) for depth in (1, 2, 4) for width in sorted(WIDTHS))
+def test_buckets_are_every_depth_of_every_proven_width_and_the_deep_ones(stepped: StepModel) -> None:
+    wide = [(depth, width) for depth in (1, 2, 4) for width in sorted(WIDTHS)]
+    assert stepped.buckets[: len(wide)] == tuple(wide)
+    deep = stepped.buckets[len(wide) :]
+    assert {(depth, NARROWEST) for depth in DEEP_DEPTHS} <= set(deep)
+    assert set(deep) <= {(depth, width) for depth in DEEP_DEPTHS for width in DEEP_WIDTHS}
 
 
-def test_the_background_thread_offers_every_width() -> None:
+def test_the_background_thread_offers_every_bucket() -> None:
     stepped = StepModel(MODELS["no state"]())
     stepped.start_compiling()
     stepped.start_compiling()  # a second call starts no second thread
     (thread,) = [thread for thread in threading.enumerate() if thread.name == "compile-buckets"]
     thread.join()
     stepped.stop_compiling()
-    assert len(stepped.buckets) == 3 * len(WIDTHS)
+    assert len(stepped.buckets) >= 3 * len(WIDTHS) + len(DEEP_DEPTHS)
 
 
 def one_by_one(stepped: StepModel, sequence: Any) -> Any:
@@ -213,6 +221,13 @@ def one_by_one(stepped: StepModel, sequence: Any) -> Any:
     return np.array(answers)
 
 
+class OnlyBucket:
+    """A model that offers one of its buckets."""
+
+    def __init__(self, model: StepModel, bucket: tuple[int, int]) -> None:
+        self.outputs, self.buckets, self.run_block = model.outputs, (bucket,), model.run_block
+
+
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(lengths=st.lists(st.integers(1, 12), min_size=1, max_size=90), seed=st.integers(0, 2**32 - 1))
 def test_blocks_cannot_be_seen_in_the_output(stepped: StepModel, lengths: list[int], seed: int) -> None:
@@ -226,7 +241,21 @@ def test_blocks_cannot_be_seen_in_the_output(stepped: StepModel, lengths: list[i
     assert one_by_one(stepped, sequences[longest]).tobytes() == through_blocks[longest].tobytes()
 
 
-@pytest.mark.parametrize("bucket", [(1, 64), (4, 64), (2, 1024)])
+def test_a_stream_with_many_samples_gets_the_bits_of_single_timesteps(stepped: StepModel) -> None:
+    rng = np.random.default_rng(5)
+    counts = np.array([700, 1, 90, 17, 16, 5])
+    inputs = rng.standard_normal((counts.sum(), FEATURES)).astype(np.float32)
+    begins = rng.random(len(inputs)) < 0.01
+    start = rng.standard_normal((len(counts), stepped.state_size)).astype(np.float32)
+    deep, single = start.copy(), start.copy()
+    answers, cells = step_streams(stepped, inputs, begins, counts, deep)
+    assert cells < NARROWEST * 800, "as deep as the samples go, and hardly deeper"
+    alone, _ = step_streams(OnlyBucket(stepped, (1, NARROWEST)), inputs, begins, counts, single)
+    assert answers.tobytes() == alone.tobytes()
+    assert deep.tobytes() == single.tobytes()
+
+
+@pytest.mark.parametrize("bucket", [(1, 64), (4, 64), (2, 1024), (16, 64)])
 def test_padding_leaves_a_state_alone_and_a_reset_starts_anew(stepped: StepModel, bucket: tuple[int, int]) -> None:
     rng = np.random.default_rng(3)
     inputs = rng.standard_normal((*bucket, FEATURES)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""The proof that a width may be used: bit for bit the rows of the narrowest one, stepped one by one."""
+"""The proof that a shape may be used: bit for bit the rows of the narrowest one, stepped one by one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ DEPTH, NARROWEST = 4, 64
 SCALES = (1.0, 30.0, 1e-39)
 
 
-def agrees(block: Block, reference: Block, width: int, features: int, state_size: int) -> bool:
+def agrees(block: Block, reference: Block, width: int, features: int, state_size: int, depth: int = DEPTH) -> bool:
     """Run the same random streams through a width and, elsewhere in other company, through the reference.
 
     Args:
@@ -27,31 +27,43 @@ def agrees(block: Block, reference: Block, width: int, features: int, state_size
         width: a multiple of `NARROWEST`.
         features: width of a sample.
         state_size: elements of a state.
+        depth: timesteps of the block.
 
     Returns:
         Whether all answers at unmasked timesteps, and all states, are the same bits.
     """
     rng = np.random.default_rng(64)
-    return all(_same(block, reference, width, features, state_size, scale, rng) for scale in SCALES)
+    return all(_same(block, reference, (depth, width), features, state_size, scale, rng) for scale in SCALES)
+
+
+def side_by_side(block: Block, width: int) -> Block:
+    """Blocks of a width that divides `NARROWEST`, as one of `NARROWEST`."""
+
+    def run(inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+        cuts = [slice(start, start + width) for start in range(0, NARROWEST, width)]
+        done = [block(inputs[:, cut], mask[:, cut], reset[:, cut], states[cut]) for cut in cuts]
+        return np.concatenate([answers for answers, _ in done], 1), np.concatenate([moved for _, moved in done])
+
+    return run
 
 
 def _same(
     block: Block,
     reference: Block,
-    width: int,
+    shape: tuple[int, int],
     features: int,
     state_size: int,
     scale: float,
     rng: np.random.Generator,
 ) -> bool:
     """One draw of `agrees`."""
-    inputs = (scale * rng.standard_normal((DEPTH, width, features))).astype(np.float32)
-    states = (scale * rng.standard_normal((width, state_size))).astype(np.float32)
-    mask, reset = rng.random((DEPTH, width)) < 0.9, rng.random((DEPTH, width)) < 0.1
+    inputs = (scale * rng.standard_normal((*shape, features))).astype(np.float32)
+    states = (scale * rng.standard_normal((shape[1], state_size))).astype(np.float32)
+    mask, reset = rng.random(shape) < 0.9, rng.random(shape) < 0.1
     answers, moved = block(inputs, mask, reset, states)
-    for rows in rng.permutation(width).reshape(-1, NARROWEST):  # other neighbours and other places than in the block
+    for rows in rng.permutation(shape[1]).reshape(-1, NARROWEST):  # other neighbours and other places than in the block
         state = states[rows]
-        for t in range(DEPTH):
+        for t in range(shape[0]):
             answer, state = reference(inputs[t : t + 1, rows], mask[t : t + 1, rows], reset[t : t + 1, rows], state)
             if not _equal_bits(answers[t, rows][mask[t, rows]], answer[0][mask[t, rows]]):
                 return False

@@ -4,9 +4,10 @@ A block runs as one XLA executable, compiled for each of a short list of widths 
 output, so
 - the depth T is the number of turns of a loop inside the executable, given at every call: all depths run the same
   code (compiled apart, a loop of one turn was fused in another way, and very small models changed in the last bit);
-- a width is offered only after it gave, on this CPU, bit for bit the rows that the narrowest one gives. From 64 on,
-  XLA's products add up a row in the same order whatever the other rows are; below, it chooses other kernels. The
-  proof takes nothing of that for granted.
+- a width, or a deeper loop, is offered only after it gave, on this CPU, bit for bit the rows that the narrowest width
+  gives timestep by timestep. From 64 on,
+  XLA's products add up a row in the same order whatever the other rows are; below, it may choose other kernels, and
+  for a single row it does. The proof takes nothing of that for granted.
 """
 
 from __future__ import annotations
@@ -24,8 +25,7 @@ from numpy.typing import NDArray
 from worker.artifact import Artifact, StateSlot
 from worker.errors import ArtifactRefused, NotStreamable
 from worker.model.graph import StepGraph
-from worker.model.proof import DEPTH as DEEPEST
-from worker.model.proof import NARROWEST, agrees
+from worker.model.proof import NARROWEST, agrees, side_by_side
 from worker.model.tensorflow_setup import quiet_compiler
 
 Floats: TypeAlias = NDArray[np.float32]
@@ -33,7 +33,11 @@ Flags: TypeAlias = NDArray[np.bool_]
 Bucket: TypeAlias = tuple[int, int]
 Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
 
-DEPTHS = (1, 2, DEEPEST)
+DEPTHS = (1, 2, 4)
+# For few streams that have many samples: a call costs as much as thirty timesteps of few streams. Compiled apart, as
+# every call hands over arrays of the deepest depth.
+DEEP_DEPTHS = (16, 64, 256)
+DEEP_WIDTHS = (8, NARROWEST)
 # In the order in which they are compiled: first those that make the largest difference to a backlog.
 WIDTHS = (NARROWEST, 1024, 256, 512, 128, 2048)
 
@@ -80,6 +84,7 @@ class StepModel:
                 "its output could not be reproduced after a restart. Run it on another machine, or report the model."
             )
         self._blocks: dict[int, Block] = {NARROWEST: reference}
+        self._deep: dict[int, Block] = {}
 
     @property
     def calls(self) -> tuple[tuple[str, str], ...]:
@@ -89,7 +94,8 @@ class StepModel:
     @property
     def buckets(self) -> tuple[Bucket, ...]:
         """The shapes `(T, B)` that `run_block` takes now, in ascending order."""
-        return tuple((depth, width) for depth in DEPTHS for width in sorted(self._blocks))
+        shallow = ((depth, width) for depth in DEPTHS for width in sorted(self._blocks))
+        return (*shallow, *((depth, width) for depth in DEEP_DEPTHS for width in sorted(self._deep)))
 
     def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
         """Advance the streams of a block; every argument is only read.
@@ -104,9 +110,9 @@ class StepModel:
             Answers `(T, B, outputs)` float32 and states `(B, state_size)` float32, both read-only.
         """
         depth, width = mask.shape
-        block = self._blocks.get(width)
+        block = (self._deep if depth > DEPTHS[-1] else self._blocks).get(width)
         assert block is not None, f"no bucket {mask.shape}, only {self.buckets}"
-        assert depth in DEPTHS, f"no bucket {mask.shape}, only {self.buckets}"
+        assert depth in DEPTHS + DEEP_DEPTHS, f"no bucket {mask.shape}, only {self.buckets}"
         return block(inputs, mask, reset, states)
 
     def add_width(self, width: int) -> bool:
@@ -117,6 +123,16 @@ class StepModel:
         if not agrees(block, self._blocks[NARROWEST], width, self.features, self.state_size):
             return False
         self._blocks = {**self._blocks, width: block}  # a new dict: the other thread reads either
+        return True
+
+    def add_deep(self, width: int) -> bool:
+        """Compile the deep buckets of a width, prove them, and offer them; false when single timesteps differ."""
+        if width not in self._deep:
+            block, depth = self._compile(width, DEEP_DEPTHS), DEEP_DEPTHS[0]
+            whole = side_by_side(block, width)
+            if not agrees(whole, self._blocks[NARROWEST], NARROWEST, self.features, self.state_size, depth):
+                return False
+            self._deep = {**self._deep, width: block}
         return True
 
     def start_compiling(self) -> None:
@@ -139,23 +155,29 @@ class StepModel:
                 return
             if not self.add_width(width):
                 log.warning("width_dropped", width=width, reason=f"its rows are not bit for bit those of {NARROWEST}")
+        for width in DEEP_WIDTHS:
+            if self._stop.is_set():
+                return
+            if not self.add_deep(width):
+                log.info("deep_width_dropped", width=width, reason=f"its rows are not bit for bit those of {NARROWEST}")
 
-    def _compile(self, width: int) -> Block:
-        """The executable of one width, compiled before this returns."""
+    def _compile(self, width: int, depths: tuple[int, ...] = DEPTHS) -> Block:
+        """The executable of one width, for any of the depths, compiled before this returns."""
+        deepest = depths[-1]
         specs = [
-            tf.TensorSpec((DEEPEST, width, self.features), tf.float32),
-            tf.TensorSpec((DEEPEST, width), tf.bool),
-            tf.TensorSpec((DEEPEST, width), tf.bool),
+            tf.TensorSpec((deepest, width, self.features), tf.float32),
+            tf.TensorSpec((deepest, width), tf.bool),
+            tf.TensorSpec((deepest, width), tf.bool),
             tf.TensorSpec((width, self.state_size), tf.float32),
             tf.TensorSpec((), tf.int32),
         ]
         traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
-        depths = {depth: tf.constant(depth) for depth in DEPTHS}
+        turns = {depth: tf.constant(depth) for depth in depths}
 
         def run(inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
             depth = len(mask)
-            block = [tf.constant(_deepen(part)) for part in (inputs, mask, reset)]
-            answers, moved = traced(*block, tf.constant(states), depths[depth])
+            block = [tf.constant(_deepen(part, deepest)) for part in (inputs, mask, reset)]
+            answers, moved = traced(*block, tf.constant(states), turns[depth])
             return np.asarray(memoryview(answers))[:depth], np.asarray(memoryview(moved))  # views, no copies
 
         with quiet_compiler():
@@ -163,8 +185,9 @@ class StepModel:
         return run
 
     def _scan(self, inputs: Any, mask: Any, reset: Any, states: Any, depth: Any) -> tuple[Any, Any]:
-        """Trace a block: as many steps as `depth` says, of at most `DEEPEST`."""
-        answers = tf.TensorArray(tf.float32, size=DEEPEST, element_shape=(inputs.shape[1], self.outputs))
+        """Trace a block: as many steps as `depth` says, of at most as many as `inputs` has."""
+        deepest = inputs.shape[0]
+        answers = tf.TensorArray(tf.float32, size=deepest, element_shape=(inputs.shape[1], self.outputs))
 
         def body(t: Any, states: Any, answers: Any) -> tuple[Any, Any, Any]:
             answer, states = self._step(inputs[t], mask[t], reset[t], states)
@@ -173,7 +196,7 @@ class StepModel:
         # The weights are constants of this model from here on, whatever happens to the Keras model.
         with keras.StatelessScope(state_mapping=self._weights):
             _, states, answers = tf.while_loop(
-                lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=DEEPEST
+                lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=deepest
             )
         return answers.stack(), states
 
@@ -209,11 +232,11 @@ def load_step_model(artifact: Artifact) -> StepModel:
     return model
 
 
-def _deepen(part: NDArray[Any]) -> NDArray[Any]:
-    """`(T, B, ...)` -> `(DEEPEST, B, ...)`; what lies below T is never read."""
-    if len(part) == DEEPEST:
+def _deepen(part: NDArray[Any], deepest: int) -> NDArray[Any]:
+    """`(T, B, ...)` -> `(deepest, B, ...)`; what lies below T is never read."""
+    if len(part) == deepest:
         return part
-    deep = np.empty((DEEPEST, *part.shape[1:]), part.dtype)
+    deep = np.empty((deepest, *part.shape[1:]), part.dtype)
     deep[: len(part)] = part
     return deep
 
