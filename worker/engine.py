@@ -201,34 +201,37 @@ class Engine:
         return Encoded(chosen, [stream_ids[i] for i in events.record[chosen].tolist()], values)
 
     def _prefixes(self, piece: Piece) -> list[bytes]:
-        """The prefix of every event, in log order; those of the sequences that begin here are written now."""
+        """The prefix of every event, in log order; those that are not there yet are written now."""
         placement, state = piece.placement, piece.state
         assert placement is not None
-        prefixes: list[Any] = list(map(state.prefixes.__getitem__, piece.events.row.tolist()))
-
-        def write(position: int) -> bytes:
-            row = placement.row[position]
-            begun = int(placement.start[position]), int(placement.start_sample[position])
-            state.prefixes[row] = prefix = self._encoder.prefix(state.stream_ids[row], state.partition, *begun)
-            return prefix
-
+        rows = piece.events.row.tolist()
+        prefixes: list[Any] = list(map(state.prefixes.__getitem__, rows))
+        if not all(prefixes):  # of sequences that were restored, or begin here: the first are written first
+            heads = placement.segments[:-1]
+            heads = heads[~placement.begins[heads]]
+            known = map(state.prefixes.__getitem__, placement.row[heads].tolist())
+            self._write_prefixes(piece, heads[[prefix is None for prefix in known]])
+            prefixes = list(map(state.prefixes.__getitem__, rows))
         begins = np.flatnonzero(placement.begins)
         bounds = np.sort(np.concatenate((begins, placement.segments)))
         stops = bounds[np.searchsorted(bounds, begins, side="right")]
-        for position, stop in zip(begins.tolist(), stops.tolist(), strict=True):
-            prefix = write(position)
+        written = self._write_prefixes(piece, begins)
+        for prefix, position, stop in zip(written, begins.tolist(), stops.tolist(), strict=True):
             for i in placement.order[position:stop].tolist():
                 prefixes[i] = prefix
-        if not all(prefixes):  # sequences that were restored, not begun here
-            current = dict.fromkeys(placement.row[begins].tolist())
-            for position, i in enumerate(placement.order.tolist()):
-                if prefixes[i] is None:
-                    row = int(placement.row[position])
-                    kept = state.prefixes[row] if row in current else None
-                    prefixes[i] = write(position)
-                    if kept is not None:
-                        state.prefixes[row] = kept
         return prefixes
+
+    def _write_prefixes(self, piece: Piece, positions: NDArray[np.int64]) -> list[bytes]:
+        """Of the sequences that are open at these positions of the placement; a row keeps its last."""
+        placement, state = piece.placement, piece.state
+        assert placement is not None
+        columns = (placement.row, placement.start, placement.start_sample)
+        written = []
+        for row, start, sample in zip(*(column[positions].tolist() for column in columns), strict=True):
+            prefix = self._encoder.prefix(state.stream_ids[row], state.partition, start, sample)
+            state.prefixes[row] = prefix
+            written.append(prefix)
+        return written
 
     def _with_closings(self, piece: Piece, published: int, events: Encoded) -> Encoded:
         """Closing events in their places: after the output of the sample that ended the sequence, or before it."""
