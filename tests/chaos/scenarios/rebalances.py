@@ -7,7 +7,8 @@ import time
 from tests.chaos.scenarios.context import Context
 from tests.chaos.scenarios.crashes import QUICK
 from tests.chaos.scenarios.registry import add
-from tests.chaos.scenarios.stage import Stage, replays
+from tests.chaos.scenarios.replays import replays
+from tests.chaos.scenarios.stage import Stage
 
 CONSUMER = ("--kafka", "group.protocol=consumer")
 PROTOCOLS: dict[str, tuple[str, ...]] = {
@@ -78,7 +79,7 @@ def _rolling(protocol: str, workers: int, rounds: int, static: bool = False) -> 
                         stage.start(name, *identity(name, static))
                         stage.progress(context.random.randint(1, 200))
             stage.finish()
-            handed_over, aborted = replays(stage.former)
+            handed_over, aborted = replays(worker.log for worker in stage.former)
             context.faults["abort at a join"] += len(aborted)
             assert not handed_over, f"replayed after a hand-over in order (partition, begin, end): {handed_over}"
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import signal
 import subprocess
 import threading
@@ -322,29 +321,3 @@ def next_offsets(inputs: Sequence[Input], partitions: int = PARTITIONS) -> list[
     for record in inputs:
         ends[record.partition] = max(ends[record.partition], record.offset + 1)
     return list(ends.values())
-
-
-_EVENT = re.compile(
-    r"(?P<aborted>aborted .*?partitions=)|assigned .*?partitions=\[(?P<assigned>[\d, ]*)\]"
-    r"|restored .*?committed=(?P<committed>\d+) .*?next_offset=(?P<begin>\d+) partition=(?P<partition>\d+)"
-)
-
-
-def replays(workers: Sequence[Process]) -> tuple[set[tuple[int, int, int]], set[tuple[int, int, int]]]:
-    """Partition, begin and end of each replay of at least one record, by the workers' logs.
-
-    Returns:
-        Those that follow a hand-over, and those that follow an abort (or are such a one, handed over unfinished).
-    """
-    handed_over, aborted = set(), set()
-    for worker in workers:
-        after_abort = False
-        for event in _EVENT.finditer(worker.log.read_text(errors="replace")):
-            if event["aborted"]:
-                after_abort = True
-            elif event["partition"] is None:
-                after_abort &= not event["assigned"]
-            elif int(event["begin"]) < int(event["committed"]):
-                replay = int(event["partition"]), int(event["begin"]), int(event["committed"])
-                (aborted if after_abort else handed_over).add(replay)
-    return handed_over - aborted, aborted
