@@ -70,13 +70,14 @@ def _at_the_start(action: Action, api: Api) -> None:
                 stage.kill()
                 rule = proxy.add(action, api, times=2, seconds=DELAY_S)
                 stage.start()
-                stage.until_supervised(lambda: rule.fired >= 2, f"two {api.name} requests")
-                stage.faults[f"{action} {api.name}"] += 2
+                # A late answer to the only SyncGroup is taken: there need not be a second.
+                stage.until_supervised(lambda: rule.fired >= 1, f"a {api.name} request")
                 stage.supervised(100)
+                stage.faults[f"{action} {api.name}"] += rule.fired
             stage.finish()
 
     words = (
-        f"A worker was killed; when it starts again, its first two {api.name} are hit: each {ACTIONS[action]}."
+        f"A worker was killed; when it starts again, its first {api.name} are hit, two at most: each {ACTIONS[action]}."
         "\n\nExpected: the worker asks again. Nothing is lost or doubled."
     )
     add(f"proxy:{action}:{api.name}", play, words, long=True)
