@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
-AT_ONCE = 256
+AT_ONCE = 25_600  # timesteps with their padding: a million sequences of one sample are soon done
 ALONE = 5
 
 
@@ -168,6 +168,11 @@ def _state_by_timestep(layer: Any) -> Any:
 
 def _alike(arrays: Mapping[str, Floats]) -> Iterator[list[str]]:
     """Names of sequences of similar length, so that little is padded."""
-    by_length = sorted(arrays, key=lambda name: len(arrays[name]))
-    for start in range(0, len(by_length), AT_ONCE):
-        yield by_length[start : start + AT_ONCE]
+    batch: list[str] = []
+    for name in sorted(arrays, key=lambda name: len(arrays[name])):
+        if batch and (len(batch) + 1) * len(arrays[name]) > AT_ONCE:
+            yield batch
+            batch = []
+        batch.append(name)
+    if batch:
+        yield batch
