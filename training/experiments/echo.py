@@ -116,7 +116,7 @@ def current_value(setup: Setup) -> Findings:
     values = fresh(10, 100, setup.seed)
     same = np.array_equal(decode(encode(values, 100)), values)
     findings.equal("decoding takes the encoding back", True, same)
-    alphabet, count, rate = setup.pick((20, 60, 1e-2), (100, 500, 1e-3))
+    alphabet, count, rate = setup.pick((20, 80, 1e-2), (100, 500, 1e-3))
     model = teach(setup, CURRENT, 15, alphabet, count, stateful=False, rate=rate)
     findings.at_least(f"accuracy, {alphabet} values", 1.0, accuracy(model, CURRENT, alphabet, setup.seed))
     return findings
@@ -138,7 +138,7 @@ def beginners_mistake(setup: Setup) -> Findings:
 def with_context(setup: Setup) -> Findings:
     """3c. Say the previous value with five timesteps in sight: the gradient runs through the window."""
     findings = Findings()
-    alphabet, count, rate = setup.pick((20, 250, 1e-2), (100, 2_000, 3e-3))
+    alphabet, count, rate = setup.pick((20, 400, 1e-2), (100, 2_000, 3e-3))
     model = teach(setup, CONTEXT, 50, alphabet, count, stateful=True, rate=rate)
     findings.at_least(f"accuracy, {alphabet} values", 1.0, accuracy(model, CONTEXT, alphabet, setup.seed))
     return findings

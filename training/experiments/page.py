@@ -50,7 +50,7 @@ def _tables(runs: Sequence[Run]) -> list[str]:
         ]
         rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in cells]
         head = ["| claim | expected | measured | |", "|---|---|---|---|"]
-        facts = f"Seed {one.seed}, {one.seconds:.0f} s."
+        facts = f"Seed {one.seed}, {one.seconds:.0f} s{', quick form' if one.quick else ''}."
         sections.append(
             "\n".join([f"## {one.experiment.name} {one.experiment.title}\n", f"{facts}\n", *head, *rows, ""])
         )

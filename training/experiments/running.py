@@ -20,12 +20,14 @@ class Run:
         findings: what it found.
         seed: of its data and weights.
         seconds: that it took.
+        quick: whether it was the quick form.
     """
 
     experiment: Experiment
     findings: Findings
     seed: int
     seconds: float
+    quick: bool
 
     @property
     def holds(self) -> bool:
@@ -43,4 +45,4 @@ def run(experiment: Experiment, seed: int, *, quick: bool) -> Run:
     started = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="cellstream-experiment-") as directory:
         findings = experiment.run(Setup(quick, seed, Path(directory)))
-    return Run(experiment, findings, seed, time.monotonic() - started)
+    return Run(experiment, findings, seed, time.monotonic() - started, quick)
