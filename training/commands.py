@@ -46,12 +46,19 @@ def train(
     ] = None,
     table: Annotated[Column, typer.Option(metavar="NAME", help="Which table of a database.")] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split, the weights and the shuffling.")] = 0,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Network: lstm, gru, seed-32-16-8; if not given, a bundled set's own, or seed-32-16-8.",
+        ),
+    ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="At most so many; early stopping may end sooner.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Facts of the training as one JSON object.")] = False,
 ) -> None:
-    """Train an LSTM on a data set and write the artifact that `cellstream run` serves.
+    """Train a recurrent network on a data set and write the artifact that `cellstream run` serves.
 
     The label of a sequence is learned at every timestep, so that the model has an answer after each sample. The
     scaling of the inputs is a layer of the model. A quarter of the streams is held out: the accuracies come from
@@ -72,7 +79,7 @@ def train(
     Example: `cellstream train runs.csv --stream-id run --label fault --features pressure,flow --order time --out pumps`
     """
     from training.datasets import load, split
-    from training.networks import RECIPES, Recipe
+    from training.networks import PRESETS, RECIPES, Recipe
     from training.progress import epoch_bar, stop_on_interrupt
     from training.tables.options import columns_of, refuse_options
     from training.tables.reading import is_table
@@ -80,6 +87,8 @@ def train(
     console = Console(stderr=True, highlight=False)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a directory, found a file")
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     described: dict[str, Any] = {}
     if is_table(data):
         from training.tables.loading import load_table
@@ -102,7 +111,7 @@ def train(
             table=table,
         )
         parts = split(load(data), seed)
-    recipe = RECIPES.get(data, Recipe())
+    recipe = RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset]
     if epochs is not None:
         recipe = dataclasses.replace(recipe, epochs=epochs)
     from training.fitting import fit

@@ -19,7 +19,8 @@ class Recipe:
     """How a network is built and fitted.
 
     Attributes:
-        units: of the LSTM layers, in their order.
+        units: of the recurrent layers, in their order.
+        cell: `lstm` or `gru`.
         dropout: after each LSTM, in training only.
         noise: standard deviation of Gaussian noise on the scaled features, in training only.
         l2: penalty on the squares of all kernels.
@@ -29,6 +30,7 @@ class Recipe:
     """
 
     units: tuple[int, ...] = (32, 16, 8)
+    cell: str = "lstm"
     dropout: float = 0.2
     noise: float = 0.3
     l2: float = 1e-3
@@ -46,6 +48,13 @@ class Recipe:
 RECIPES = {
     "basic-motions": Recipe(),
     "japanese-vowels": Recipe(units=(32, 16), dropout=0.3, l2=3e-3, learning_rate=5e-3, batch_size=32, patience=15),
+}
+
+# Networks by name, for any data: what `cellstream train --preset` takes.
+PRESETS = {
+    "lstm": Recipe(units=(48,)),
+    "gru": Recipe(units=(48,), cell="gru"),
+    "seed-32-16-8": Recipe(),
 }
 
 
@@ -95,14 +104,15 @@ def build(name: str, classes: int, scaling: Scaling, recipe: Recipe, *, padded: 
         stack.append(layers.Masking(MASK_VALUE, name="padding"))
     stack.append(layers.Normalization(mean=scaling.mean, variance=scaling.variance, name="scaling"))
     stack.append(layers.GaussianNoise(recipe.noise, name="noise"))
+    recurrent = {"lstm": layers.LSTM, "gru": layers.GRU}[recipe.cell]
     for number, units in enumerate(recipe.units, start=1):
         stack.append(
-            layers.LSTM(
+            recurrent(
                 units,
                 return_sequences=True,
                 kernel_regularizer=penalty,
                 recurrent_regularizer=penalty,
-                name=f"lstm_{number}",
+                name=f"{recipe.cell}_{number}",
             )
         )
         stack.append(layers.Dropout(recipe.dropout, name=f"dropout_{number}"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Event
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from training.datasets import Sequences, Split, split
 from training.evaluation import predict
 from training.fitting import fit
-from training.networks import Recipe
+from training.networks import PRESETS, Recipe
 from training.padding import pad, repeat_labels
 
 RECIPE = Recipe(units=(6, 4), epochs=4, patience=3, batch_size=8)
@@ -107,3 +108,13 @@ def test_labels_of_timesteps_are_learned_where_they_stand() -> None:
     right = [(said[:, 0] >= 0.5) == labels for said, labels in zip(answers, parts.test.timestep_labels, strict=True)]
     assert np.concatenate(right).mean() >= 0.9
     assert min(fitted.facts["accuracy"].values()) >= 0.7
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_fitted_and_can_be_stepped(name: str) -> None:
+    fitted = fit(made(3, (5, 8)), replace(PRESETS[name], epochs=1), 0)
+    from worker.model.graph import StepGraph  # imports TensorFlow, which `fit` has set up
+
+    recurrent = [layer.units for layer in fitted.model.layers if hasattr(layer, "units")]
+    assert tuple(recurrent[:-1]) == PRESETS[name].units  # the last one is the Dense layer
+    assert StepGraph(fitted.model).outputs == 3

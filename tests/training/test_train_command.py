@@ -122,6 +122,13 @@ def test_a_bundled_set_has_its_columns(tmp_path: Path) -> None:
     assert "leave out --stream-id, --label, --features, --order" in str(done.exception)
 
 
+def test_an_unknown_preset_names_those_that_exist(tmp_path: Path) -> None:
+    arguments = ["train", "basic-motions", "--preset", "transformer", "--out", str(tmp_path / "artifact")]
+    done = CliRunner().invoke(app, arguments)
+    assert isinstance(done.exception, UsageError)
+    assert "expected one of lstm, gru, seed-32-16-8" in str(done.exception)
+
+
 def test_a_bad_table_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     runs().assign(p="high").to_csv(tmp_path / "runs.csv", index=False)
     done = CliRunner().invoke(app, ["train", str(tmp_path / "runs.csv"), *COLUMNS, "--out", str(tmp_path / "artifact")])
