@@ -30,8 +30,8 @@ from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.keeper import StateKeeper
 from worker.reading import Reader
-from worker.records import RecordBatch
-from worker.recovery import Log, Policies
+from worker.records import Position, RecordBatch
+from worker.recovery import Log, Note, Policies
 from worker.state import PartitionState
 
 FEATURES, STATE_SIZE = 3, 112
@@ -134,10 +134,16 @@ def pauses(state: PartitionState, directory: str, records: int, repeats: int) ->
         ("call of save, ms", _spread([1e3 * s for s in saves], "{:.2f}")),
         ("median turn without, ms", _spread([1e3 * statistics.median(laps) for laps in plain], "{:.2f}")),
         ("median turn with, ms", _spread([1e3 * statistics.median(laps) for laps in during], "{:.2f}")),
+        ("99th percentile without, ms", _spread([1e3 * _late(laps) for laps in plain], "{:.2f}")),
+        ("99th percentile with, ms", _spread([1e3 * _late(laps) for laps in during], "{:.2f}")),
         ("longest turn without, ms", _spread([1e3 * max(laps) for laps in plain], "{:.2f}")),
         ("longest turn with, ms", _spread([1e3 * max(laps) for laps in during], "{:.2f}")),
         ("pause, ms", _spread(longest, "{:.2f}")),
     ]
+
+
+def _late(laps: list[float]) -> float:
+    return float(np.percentile(laps, 99))
 
 
 def _own_time() -> float:
@@ -154,9 +160,6 @@ def loads(state: PartitionState, directory: str, repeats: int) -> list[tuple[str
     keeper = keeper_in(directory, state.capacity)
     path = max(Path(directory).rglob("*.h5"), key=lambda p: p.name)
     next_offset = int(path.name.partition("-")[0])
-    from worker.records import Position
-    from worker.recovery import Note
-
     note = str(Note(0, DIGEST[:12], "", 1))
     bounds = Log(TOPIC, 0, "", 0, next_offset, Position(0, next_offset, note), 1, None)
     plain, ratios, load_s = [], [], []
