@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 
 ResultT = TypeVar("ResultT")
 
-OVERDUE_S = 30
+OVERDUE_S = 20
 TICK_S = 1.0
 
 
