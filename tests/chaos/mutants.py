@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import numpy as np
+
 from worker.engine import Engine, Piece
 from worker.errors import TransientFault
 from worker.keeper import StateKeeper
@@ -178,6 +180,7 @@ def wrong_row_freed() -> Iterator[None]:
         behind = next((other for other in state.rows().tolist() if other > row), None)
         if behind is not None and _first_time(state):
             row = behind
+            state.before_change(np.array([row]))  # as any change that is meant
         original(state, row)
 
     with _patched(PartitionState, "free", free) as original:

@@ -26,7 +26,7 @@ TOLERANCE = 1e-6
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(120 + 20 * LONG)
+@pytest.mark.timeout(400 + 20 * LONG)
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask:UserWarning")
 @settings(
     max_examples=LONG or 24,
