@@ -63,7 +63,7 @@ def test_the_page_has_every_claim_and_its_pictures(tmp_path: Path) -> None:
     page = write_page([Run(CATALOG["1c"], findings, 7, 12.4, quick=True)], tmp_path).read_text()
     assert "| error \\| gap | <= 1.0e-06 | 2.0e-06 | **does not hold** |" in page
     assert "| read were |  | made reviews |  |" in page
-    assert "Seed 7, 12 s, quick form." in page
+    assert "Seed 7, 12 s of CPU, quick form." in page
     assert "](experiments-1c-lines.png)" in page
     assert (tmp_path / "experiments-1c-lines.png").read_bytes().startswith(b"\x89PNG")
 

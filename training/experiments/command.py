@@ -56,7 +56,7 @@ def run_experiments(
 ) -> None:
     """Run experiments and show what each claims, what was expected and what was measured.
 
-    Exit code 1 when a claim does not hold. All of them take about half an hour on two cores; quick, two minutes.
+    Exit code 1 when a claim does not hold. All of them take tens of minutes; quick, two or three.
 
     Example: `cellstream experiments run 1c 2d --quick`
     """
@@ -88,7 +88,7 @@ def _facts(one: Run) -> dict[str, object]:
 
 
 def _show(one: Run, console: Console) -> None:
-    console.print(f"\n{one.experiment.name}  {one.experiment.title}   (seed {one.seed}, {one.seconds:.0f} s)")
+    console.print(f"\n{one.experiment.name}  {one.experiment.title}   (seed {one.seed}, {one.seconds:.0f} s of CPU)")
     table = Table(box=None, pad_edge=False)
     for column in ("claim", "expected", "measured", ""):
         table.add_column(column, overflow="fold")

@@ -18,8 +18,9 @@ cellstream experiments list
 cellstream experiments run 1a 3b --quick
 ```
 
-The quick form shrinks sizes and epochs where the claim allows it; the tests run all of them. "limit" is what the
-expected value was in this run, where it is measured too and not a number that was chosen before.
+The quick form shrinks sizes and epochs where the claim allows it. The tests run all quick forms; a section below says
+where its numbers are those of one. "limit" is what the expected value was in this run, where it is measured too and not
+a number that was chosen before.
 """
 
 
@@ -50,7 +51,7 @@ def _tables(runs: Sequence[Run]) -> list[str]:
         ]
         rows = ["| " + " | ".join(map(_cell, row)) + " |" for row in cells]
         head = ["| claim | expected | measured | |", "|---|---|---|---|"]
-        facts = f"Seed {one.seed}, {one.seconds:.0f} s{', quick form' if one.quick else ''}."
+        facts = f"Seed {one.seed}, {one.seconds:.0f} s of CPU{', quick form' if one.quick else ''}."
         sections.append(
             "\n".join([f"## {one.experiment.name} {one.experiment.title}\n", f"{facts}\n", *head, *rows, ""])
         )

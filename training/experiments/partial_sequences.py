@@ -219,5 +219,5 @@ def _draw(told: dict[str, NDArray[np.floating[Any]]], labels: NDArray[np.int64])
     for axis, (way, answers) in zip(axes[0], told.items(), strict=True):
         for i in shown:
             axis.plot(answers[i], color="tab:red" if labels[i] else "tab:blue", linewidth=0.9)
-        axis.set(title=way, xlabel="timestep", ylabel="probability", ylim=(0, 1))
+        axis.set(title=way, xlabel="timestep (red drifts, blue does not)", ylabel="probability", ylim=(0, 1))
     return drawing
