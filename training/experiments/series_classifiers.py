@@ -51,7 +51,7 @@ def classifiers(setup: Setup) -> Findings:
     labels = np.concatenate([parts.train.labels, parts.validation.labels])
     unseen, true = np.stack(parts.test.inputs)[:, ::step], parts.test.labels
     scaling = Scaling.of(tuple(inputs))
-    filters, units, epochs = setup.pick((12, 12, 20), (32, 32, 80))
+    filters, units, epochs = setup.pick((12, 12, 12), (32, 32, 80))
     model: Any = None
     for kind in ("LSTM", "CNN", "CNN-LSTM"):
         keras.utils.set_random_seed(setup.seed)
