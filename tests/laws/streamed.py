@@ -63,4 +63,4 @@ def largest_difference(model: Any, seed: int = 1) -> tuple[float, int]:
 
 def noise(model: Any, seed: int = 1) -> float:
     """What compiling the Keras model as a whole changes in its answers, on the same sequences."""
-    return rounding_noise(model, [draw_samples(model, np.random.default_rng(seed))])
+    return rounding_noise(model, [draw_samples(model, np.random.default_rng(seed))], StepModel(model).causal)

@@ -30,7 +30,7 @@ import tensorflow as tf  # noqa: E402
 from worker.model import export as export_module  # noqa: E402
 from worker.model.certificate import tolerance_for  # noqa: E402
 from worker.model.keras_file import open_model  # noqa: E402
-from worker.model.parity import rounding_noise  # noqa: E402
+from worker.model.parity import prefix_lengths, rounding_noise  # noqa: E402
 from worker.model.step_model import StepModel, load_step_model  # noqa: E402
 
 L = keras.layers
@@ -327,6 +327,18 @@ def test_where_xla_cannot_compile_the_keras_model_nothing_is_forgiven() -> None:
     model = make_model(L.Lambda(cannot, output_shape=(None, 2)), L.GRU(3))
     assert rounding_noise(model, [np.ones((2, 3, 2), np.float32)]) == 0
     assert tolerance_for(0.0) == 1e-6
+
+
+def test_rounding_is_measured_where_answers_are_compared() -> None:
+    # A sum that grows: at the end of a sequence the sigmoid is so sure that no rounding moves it any more.
+    total = L.SimpleRNN(3, activation="linear", kernel_initializer="ones", recurrent_initializer="identity")
+    model = keras.Sequential(
+        [keras.Input((None, 2)), total, L.Dense(1, activation="sigmoid", kernel_initializer="ones")]
+    )
+    samples = np.abs(np.random.default_rng(5).standard_normal((8, 40, 2))).astype(np.float32)
+    whole = rounding_noise(model, [samples])
+    prefixes = [rounding_noise(model, [samples[:, :length]]) for length in prefix_lengths(40)]
+    assert rounding_noise(model, [samples], causal=False) == max(prefixes) > whole
 
 
 def test_an_export_that_answers_nan_is_refused(tmp_path: Path) -> None:

@@ -44,20 +44,36 @@ def certify(model: Any, stepped: Any, seeds: tuple[int, ...] = SEEDS) -> Certifi
             stepped_answers = np.stack([answers[row][length - 1] for row in alive])
             largest = max(largest, difference(stepped_answers, expected[alive], stepped.mean_of_none))
             prefixes += len(alive)
-    noise = rounding_noise(model, draws)
+    noise = rounding_noise(model, draws, stepped.causal)
     return Certificate(largest, tolerance_for(noise), prefixes, SEQUENCES * len(seeds), seeds, buckets, noise)
 
 
-def rounding_noise(model: Any, draws: Sequence[Floats]) -> float:
+def rounding_noise(model: Any, draws: Sequence[Floats], causal: bool = True) -> float:
     """How far a Keras model's answers move when XLA compiles it as a whole: no part of stepping is involved.
 
     Args:
         model: the Keras model.
         draws: each `(sequences, time, features)` float32, of one shape.
+        causal: whether it answers every timestep with all its outputs. Otherwise it is asked for the same prefixes as
+            in the comparison: at the end of a sequence it may be so sure that nothing moves its answer any more.
 
     Returns:
         The largest difference of an answer; 0 when XLA cannot compile the model.
     """
+    import tensorflow as tf
+
+    time = draws[0].shape[1]
+    try:
+        return max(
+            _noise_at(model, [samples[:, :length] for samples in draws])
+            for length in ([time] if causal else prefix_lengths(time))
+        )
+    except (tf.errors.OpError, NotImplementedError, TypeError, ValueError):  # an operation that XLA does not have
+        return 0.0
+
+
+def _noise_at(model: Any, draws: Sequence[Floats]) -> float:
+    """`rounding_noise` of whole sequences."""
     import keras
     import tensorflow as tf
 
@@ -66,17 +82,19 @@ def rounding_noise(model: Any, draws: Sequence[Floats]) -> float:
     def answer(inputs: Any) -> list[Any]:
         return keras.tree.flatten(keras_model(inputs, training=False))
 
-    try:
-        compiled = tf.function(answer, jit_compile=True, autograph=False)
-        largest = 0.0
-        for samples in draws:
-            inputs = keras.tree.map_structure(tf.constant, inputs_of(keras_model, samples))
-            pairs = zip(compiled(inputs), answer(inputs), strict=True)
-            # What is NaN in both is no noise; the comparison with stepping finds it.
-            largest = max(largest, *(difference(*_without_common_nan(np.asarray(a), np.asarray(b))) for a, b in pairs))
-        return largest
-    except (tf.errors.OpError, NotImplementedError, TypeError, ValueError):  # an operation that XLA does not have
-        return 0.0
+    given = [keras.tree.map_structure(tf.constant, inputs_of(keras_model, samples)) for samples in draws]
+    compiled = tf.function(answer, jit_compile=True, autograph=False).get_concrete_function(given[0])
+    largest = 0.0
+    for inputs in given:
+        pairs = zip(compiled(inputs), answer(inputs), strict=True)
+        # What is NaN in both is no noise; the comparison with stepping finds it.
+        largest = max(largest, *(difference(*_without_common_nan(np.asarray(a), np.asarray(b))) for a, b in pairs))
+    return largest
+
+
+def prefix_lengths(time: int) -> list[int]:
+    """`PREFIXES` lengths from 1 to `time`, at which a model that answers a whole sequence is asked."""
+    return sorted(set(np.linspace(1, time, PREFIXES).astype(int).tolist()))
 
 
 def expected_answers(model: Any, causal: bool, samples: Floats) -> Iterator[tuple[int, Floats]]:
@@ -98,7 +116,7 @@ def expected_answers(model: Any, causal: bool, samples: Floats) -> Iterator[tupl
         answers = np.concatenate(_answers(model, samples), axis=2)
         yield from ((length, answers[:, length - 1]) for length in range(1, time + 1))
         return
-    for length in sorted({*np.linspace(1, time, PREFIXES).astype(int).tolist()}):
+    for length in prefix_lengths(time):
         heads = _answers(model, samples[:, :length])
         yield length, np.concatenate([head[:, -1] if head.ndim == 3 else head for head in heads], axis=1)
 
