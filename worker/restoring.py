@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 
 import structlog
 
-from worker.errors import TransientFault
+from worker.errors import StateRefused, TransientFault
 from worker.kafka import Source, Survey
 from worker.keeper import StateKeeper
 from worker.observer import Observer
@@ -61,6 +61,7 @@ class Restores:
         self._survey: Survey | None = None
         self._partitions = 0
         self._not_before = float("-inf")
+        self._doubted: set[int] = set()
 
     def expect(self, partitions: Iterable[int]) -> None:
         """These partitions wait, too. Offsets that were asked for earlier may have moved."""
@@ -76,6 +77,9 @@ class Restores:
     def next(self) -> PartitionState | None:
         """Restore one partition and let its records flow; None when none waits, or when it must go on waiting.
 
+        What the broker said may be old by the time the checkpoints are looked at: a process that was stopped in between
+        finds those of the partition's new owner. So nothing is refused before it was asked for anew, after a poll.
+
         Raises:
             StateRefused: the exact state cannot be had.
         """
@@ -87,12 +91,17 @@ class Restores:
                 self._restored[partition] = self._restore(partition)
             if not self._source.open(partition, self._restored[partition].next_offset):
                 return None
-        except TransientFault as fault:
+        except (TransientFault, StateRefused) as fault:
+            if isinstance(fault, StateRefused):
+                if partition in self._doubted:
+                    raise
+                self._doubted.add(partition)
             log.warning("restore_postponed", partition=partition, reason=str(fault))
             self._forget()
             self._not_before = self._clock() + AGAIN_S
             return None
         self.waiting.discard(partition)
+        self._doubted.discard(partition)
         return self._restored.pop(partition)
 
     def position(self, partition: int, offset: int) -> Position:

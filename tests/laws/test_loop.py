@@ -6,7 +6,7 @@ import itertools
 import tempfile
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from threading import Event
 from typing import Any
@@ -23,6 +23,7 @@ from worker.checkpoint import AnySnapshot, CheckpointRef, CheckpointStore, Check
 from worker.dead_letters import BadRecordLimit
 from worker.errors import FatalFault, StaleGeneration, StateRefused, TransientFault
 from worker.health import Health
+from worker.kafka import Survey
 from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.metrics import Metrics
@@ -232,6 +233,32 @@ def test_a_state_of_another_model_is_refused_and_says_what_to_do() -> None:
     worker.startup()
     with pytest.raises(StateRefused, match="on_model_change"):
         worker.run(Stop(Cluster({0: topic[0]})))
+
+
+def test_what_an_old_answer_of_the_broker_contradicts_is_asked_for_again_before_it_is_refused() -> None:
+    topic = topic_of([LOG, LOG])
+    cluster, url = Cluster(topic), f"memory://{uuid.uuid4()}"
+    first = worker_on(cluster, Script({}), url, [2])
+    first.startup()
+    for _ in range(6):
+        first.turn()
+    first.shutdown()
+    assert 0 < len(cluster.outputs) < 2 * len(LOG)
+    worker = worker_on(cluster, Script({}), url, [2])
+    survey, asked = worker.source.survey, []
+
+    def stopped_in_between(partitions: Sequence[int]) -> Survey:
+        """The first answer is of a time before the group had committed anything."""
+        asked.append(partitions)
+        found = survey(partitions)
+        return replace(found, committed={}) if len(asked) == 1 else found
+
+    worker.source.survey = stopped_in_between  # type: ignore[method-assign]
+    worker.startup()
+    worker.run(Stop(cluster))
+    worker.shutdown()
+    assert sorted(cluster.outputs) == sorted(undisturbed(topic))
+    assert len(asked) > 1
 
 
 @pytest.mark.parametrize("effect", [9, 12, 15, 18, 21])
