@@ -83,8 +83,9 @@ def read(conf: dict[str, str], topic: str, count: int) -> list[bytes]:
 
 
 STARTS_A_SLEEPER = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
 from tests.brokers.process import Process
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job is started with it ignored
 print(Process([sys.executable, "-c", "import time; time.sleep(600)"], pathlib.Path(sys.argv[1])).pid, flush=True)
 time.sleep(600)
 """
@@ -104,7 +105,10 @@ def test_process_ends_with_the_one_that_started_it_however_that_ends(ending: sig
     sleeper = int(starter.stdout.readline())
     assert runs(sleeper)
     starter.send_signal(ending)
-    starter.communicate(timeout=60)
+    try:
+        starter.communicate(timeout=60)
+    finally:
+        starter.kill()
     deadline = time.monotonic() + 60
     while runs(sleeper) and time.monotonic() < deadline:
         time.sleep(0.02)
