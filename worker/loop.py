@@ -264,8 +264,10 @@ class Worker:
         )
 
     def _poll_timeout_s(self) -> float:
+        """Until the next thing is due that is not a record."""
+        due = [IDLE_POLL_S]
         if self.restores.waiting:
-            return RESTORING_POLL_S
+            due.append(max(RESTORING_POLL_S, self.restores.due_in_s))
         if self._uncommitted or self.restores.unpinned:
-            return max(0.0, self._committed_at + self.commit_interval_s - self.clock())
-        return IDLE_POLL_S
+            due.append(max(0.0, self._committed_at + self.commit_interval_s - self.clock()))
+        return min(due)

@@ -74,6 +74,11 @@ class Restores:
         self.unpinned.difference_update(partitions)
         self._forget()
 
+    @property
+    def due_in_s(self) -> float:
+        """Seconds until a waiting partition may be restored."""
+        return max(0.0, self._not_before - self._clock())
+
     def next(self) -> PartitionState | None:
         """Restore one partition and let its records flow; None when none waits, or when it must go on waiting.
 
