@@ -37,6 +37,6 @@ EXPOSE 9108
 STOPSIGNAL SIGTERM
 # A model of some size takes a while to import, load and compile.
 HEALTHCHECK --start-period=60s --interval=10s --timeout=5s --retries=3 CMD ["python3", "-c", \
-    "import os, urllib.request as r; r.urlopen('http://127.0.0.1:' + os.environ.get('CELLSTREAM_METRICS_PORT', '9108') + '/live')"]
+    "import http.client as h, os, sys; c = h.HTTPConnection('localhost', int(os.environ.get('CELLSTREAM_METRICS_PORT', 9108))); c.request('GET', '/live'); sys.exit(c.getresponse().status != 200)"]
 ENTRYPOINT ["tini", "--", "cellstream"]
 CMD ["run"]

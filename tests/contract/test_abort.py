@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import KafkaProcess
 from worker.errors import TransientFault
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
+from worker.kafka.overdue import within
 from worker.kafka.transaction import TRANSACTION_CONF
 from worker.records import Outcome
 
@@ -68,3 +71,34 @@ def test_a_broker_that_was_away_for_longer_than_a_transaction_lives_costs_that_a
     finally:
         sink.close()
         source.close()
+
+
+@pytest.mark.timeout(180)
+def test_every_call_that_asks_the_broker_is_ended_when_it_never_returns(
+    kafka: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited: list[str] = []
+
+    def noted(what: str, request: Callable[[], Any]) -> Any:
+        limited.append(what)
+        return within(what, request)
+
+    monkeypatch.setattr("worker.kafka.transaction.within", noted)
+    topics = kafka.topic("probabilities"), kafka.topic("dead-letters")
+    sink = TransactionalSink(kafka.conf, *topics, kafka.unique("transaction"), "worker-0")
+    source = Source(kafka.conf, kafka.topic("samples"), kafka.unique("group"))
+    try:
+        sink.start()
+        sink.produce(outcome(b"committed", 5))
+        sink.commit([], source)
+        sink.produce(outcome(b"aborted", 5))
+        sink.abort()
+    finally:
+        sink.close()
+        source.close()
+    assert set(limited) == {
+        "init_transactions",
+        "send_offsets_to_transaction",
+        "commit_transaction",
+        "abort_transaction",
+    }

@@ -30,6 +30,7 @@ from worker.metrics import Metrics
 from worker.observer import Observer
 from worker.records import NO_TIMESTAMP, RecordBatch
 from worker.recovery import Log, Policies
+from worker.restoring import AGAIN_S
 
 DIGEST = "0123456789ab" + "0" * 52
 LAYOUT = (StateSlot("leaky_sum", "h", (1,), 0), StateSlot("leaky_sum", "c", (1,), 1))
@@ -259,6 +260,23 @@ def test_what_an_old_answer_of_the_broker_contradicts_is_asked_for_again_before_
     worker.shutdown()
     assert sorted(cluster.outputs) == sorted(undisturbed(topic))
     assert len(asked) > 1
+
+
+def test_a_broker_that_does_not_answer_is_left_alone_for_a_while() -> None:
+    cluster = Cluster(topic_of([LOG]))
+    worker = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [3])
+    asked: list[float] = []
+
+    def silent(partitions: Sequence[int]) -> Survey:
+        asked.append(worker.clock())
+        raise TransientFault("no answer")
+
+    worker.source.survey = silent  # type: ignore[method-assign]
+    worker.startup()
+    for _ in range(200):
+        worker.turn()
+    assert len(asked) > 3
+    assert min(later - earlier for earlier, later in itertools.pairwise(asked)) >= AGAIN_S
 
 
 @pytest.mark.parametrize("effect", [9, 12, 15, 18, 21])

@@ -14,6 +14,7 @@ from unittest.mock import patch
 
 import worker.checkpoint.store
 import worker.checkpoint.writer
+import worker.kafka.messages
 import worker.kafka.sink
 import worker.kafka.source
 import worker.kafka.survey
@@ -73,6 +74,7 @@ def _sleep(seconds: float) -> None:
 
 
 _LOGGING = (
+    worker.kafka.messages,
     worker.loop,
     worker.kafka.sink,
     worker.kafka.source,

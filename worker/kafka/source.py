@@ -14,17 +14,11 @@ from typing import Any, Protocol
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, TopicPartition
 from confluent_kafka.admin import AdminClient
 
-from worker.errors import CellstreamError, FatalFault, StateRefused, TransientFault
-from worker.kafka.client import (
-    ACCESS_ERRORS,
-    CREDENTIAL_ERRORS,
-    client_properties,
-    consumer_properties,
-    fatal,
-    new_client,
-)
+from worker.errors import CellstreamError, FatalFault, TransientFault
+from worker.kafka.client import CREDENTIAL_ERRORS, client_properties, consumer_properties, fatal, new_client
+from worker.kafka.messages import NAME_TAKEN, batch_of, check, name_is_taken
 from worker.kafka.survey import Survey, take_survey
-from worker.records import NO_TIMESTAMP, Position, RecordBatch
+from worker.records import Position, RecordBatch
 
 log = logging.getLogger("librdkafka")
 
@@ -45,17 +39,6 @@ CLASSIC_CONF: dict[str, Any] = {
     "heartbeat.interval.ms": 500,
 }
 
-PASSING_ERRORS = (
-    KafkaError._ALL_BROKERS_DOWN,
-    KafkaError._TRANSPORT,
-    KafkaError._MAX_POLL_EXCEEDED,
-    KafkaError._RESOLVE,
-    KafkaError._TIMED_OUT,
-)
-
-# The next generation consumer protocol keeps the name of a static member (group.instance.id) that was killed until its
-# session ends, 45 s by the broker's default; the classic protocol gives it to whoever comes.
-NAME_TAKEN = KafkaError(KafkaError.UNRELEASED_INSTANCE_ID).str()
 NAME_FREE_WITHIN_S = 90.0
 NAME_PAUSE_S = 1.0
 
@@ -129,16 +112,16 @@ class Source:
         if self._fault is not None:
             raise self._fault
         if any(map(Message.error, messages)):
-            if not self.joined and any(map(_name_is_taken, messages)) and time.monotonic() < self._name_free_by:
+            if not self.joined and any(map(name_is_taken, messages)) and time.monotonic() < self._name_free_by:
                 self._join_again()
                 return []
             for message in messages:
-                self._check(message)
+                check(message, self.topic, message.partition() in self._open)
             messages = [message for message in messages if message.error() is None]
         by_partition: dict[int, list[Message]] = {}
         for partition, message in zip(map(Message.partition, messages), messages, strict=True):
             by_partition.setdefault(partition, []).append(message)
-        return [_batch(partition, found) for partition, found in by_partition.items() if partition in self._open]
+        return [batch_of(partition, found) for partition, found in by_partition.items() if partition in self._open]
 
     def _join_again(self) -> None:
         """With a new client: to the old one it was fatal that a member of our name is still in its session."""
@@ -266,47 +249,3 @@ class Source:
             self._fault = self._fault or fatal("consumer", error)
         else:
             log.warning("consumer: %s", error.str())
-
-    def _check(self, message: Message) -> None:
-        """Raise for a message that is an error, unless it passes by itself."""
-        error = message.error()
-        if error is None or error.code() in PASSING_ERRORS:
-            return
-        where = f"{self.topic}[{message.partition()}]"
-        if error.code() == KafkaError._AUTO_OFFSET_RESET:
-            if message.partition() in self._open:
-                raise StateRefused(
-                    f"{where}: the next record is gone from the log ({error.str()}); records were deleted beneath the "
-                    "worker. Restart it: it will say what state it has and what on_lost_state can do"
-                )
-            return
-        if error.code() in ACCESS_ERRORS:
-            raise FatalFault(
-                f"{error.str()}: the principal lacks a right that the worker needs (READ on topic and group)"
-            )
-        if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
-            raise StateRefused(f"topic {self.topic} is not there: create it with `cellstream topics`")
-        if error.retriable() and not error.fatal():
-            log.warning("%s: %s", where, error.str())
-            return
-        raise fatal(where, error)
-
-
-def _name_is_taken(message: Message) -> bool:
-    error = message.error()
-    return error is not None and NAME_TAKEN in error.str()
-
-
-def _batch(partition: int, messages: list[Message]) -> RecordBatch:
-    """Columns by unbound methods: the fastest way through ten thousand messages that Python has."""
-    headers = list(map(Message.headers, messages))
-    epoch = messages[-1].leader_epoch()
-    return RecordBatch(
-        partition,
-        list(map(Message.key, messages)),
-        list(map(Message.value, messages)),
-        list(map(Message.offset, messages)),
-        [stamp[1] if stamp[0] else NO_TIMESTAMP for stamp in map(Message.timestamp, messages)],
-        headers if any(headers) else None,
-        -1 if epoch is None else epoch,
-    )

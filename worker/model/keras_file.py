@@ -95,7 +95,7 @@ def _verify(content: bytes, name: str) -> None:
         for member, limit in MEMBERS.items():
             if sizes[member] > min(limit, max(10 * len(content), 1 << 20)):
                 raise ArtifactRefused(f"{name}: {member} unpacks to {sizes[member]} bytes, too much for this file.")
-        try:
+        try:  # zipfile says RuntimeError of an encrypted member, NotImplementedError of an unknown compression
             config = json.loads(archive.read("config.json"))
         except (ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
             raise ArtifactRefused(f"{name}: config.json cannot be read: {_first_line(error)}") from None

@@ -1,0 +1,35 @@
+"""What a worker finds before it starts."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker import assembly
+from worker.errors import Refused
+from worker.settings import Settings
+
+NAMES = ("samples", "probabilities", "samples.dlq")
+
+
+class Cluster:
+    """Brokers that hear of a new topic one after the other: each answer knows one more."""
+
+    def __init__(self, known: int) -> None:
+        self.known = known
+
+    def topics(self, names: tuple[str, ...], with_settings: bool) -> dict[str, Any]:
+        self.known += 1
+        return {name: SimpleNamespace(topic_id=f"id of {name}") for name in names[: self.known]}
+
+
+def test_topics_that_were_just_created_are_waited_for() -> None:
+    assert assembly._existing_topics(Cluster(0), Settings()) == "id of samples"  # type: ignore[arg-type]
+
+
+def test_topics_that_nobody_created_are_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(assembly, "TOPICS_WITHIN_S", 0.0)
+    with pytest.raises(Refused, match=r"probabilities, samples\.dlq.*cellstream topics"):
+        assembly._existing_topics(Cluster(0), Settings())  # type: ignore[arg-type]
