@@ -150,7 +150,12 @@ def test_events_of_either_form_are_read_best_class_first():
     assert closing == Event("a", None, (), "marker")
 
 
-@given(st.binary(max_size=60) | st.just(None))
+def test_an_event_for_a_whole_record_shows_its_last_sample():
+    chunk = parse_event(b'{"stream_id":"a","timestep":3,"probabilities":{"x":[0.75,0.25],"y":[0.25,0.75]}}')
+    assert chunk == Event("a", 4, (("y", 0.75), ("x", 0.25)), None)
+
+
+@given(st.binary(max_size=60) | st.just(None) | st.just(b'{"stream_id":"a","probability":[]}'))
 def test_no_record_can_stop_the_view(value: bytes | None):
     parse_event(value)
 

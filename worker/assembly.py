@@ -63,6 +63,7 @@ def assemble(settings: Settings) -> Iterator[Worker]:
         settings.sequence_length,
         settings.idle_timeout_s,
         settings.closing_events,
+        settings.output_per == "record",
     )
     store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout)
     keeper = StateKeeper(

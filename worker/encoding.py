@@ -7,7 +7,7 @@ shortest text that reads back as the same float32, by orjson for a whole column 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import pairwise, repeat
 
 import numpy as np
 import orjson
@@ -51,12 +51,31 @@ class ProbabilityEncoder:
         outputs: NDArray[np.float32],
         times: Sequence[int],
         offsets: Sequence[int],
+        counts: NDArray[np.int64] | None = None,
     ) -> list[bytes]:
-        """One event for each sample; `outputs` is `(samples, columns)` float32, contiguous."""
+        """One event for each prefix.
+
+        Args:
+            partition: of the input topic.
+            prefixes: of the events' sequences.
+            timesteps: `(events,)` int64, of the first sample of each.
+            outputs: `(samples, columns)` float32, contiguous.
+            times: `(events,)` ms.
+            offsets: `(events,)`.
+            counts: `(events,)` int64, samples of each event, written as lists; None for one each, written as numbers.
+        """
         if not prefixes:
             return []
-        texts = orjson.dumps(outputs.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-        columns = [texts[i :: self._columns] for i in range(self._columns)]
+        if counts is None:
+            texts = orjson.dumps(outputs.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+            columns = [texts[i :: self._columns] for i in range(self._columns)]
+        else:
+            stops = np.cumsum(counts).tolist()
+            bounds = list(pairwise([0, *stops]))
+            columns = [
+                [orjson.dumps(column[i:j], option=orjson.OPT_SERIALIZE_NUMPY) for i, j in bounds]
+                for column in np.ascontiguousarray(outputs.T)
+            ]
         rows = zip(prefixes, timesteps.tolist(), *columns, times, repeat(partition), offsets, strict=False)
         return list(map(self._template.__mod__, rows))
 

@@ -44,7 +44,7 @@ class Piece:
 
 @dataclass(slots=True)
 class Encoded:
-    """Events to publish, in log order; `positions` are those of their samples among the piece's events."""
+    """Events to publish, in log order; `positions` are those of their last samples among the piece's events."""
 
     positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     keys: list[bytes] = field(default_factory=list)
@@ -62,6 +62,7 @@ class Engine:
         sequence_length: fixed length of a sequence, or None.
         idle_timeout_s: silence in record time that ends a sequence, or None.
         closing_events: publish an event when a sequence ends.
+        event_per_record: one event for a record's samples of one sequence, instead of one for each sample.
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class Engine:
         sequence_length: int | None = None,
         idle_timeout_s: float | None = None,
         closing_events: bool = False,
+        event_per_record: bool = False,
     ) -> None:
         self._model = model
         self._reader = reader
@@ -81,6 +83,7 @@ class Engine:
         self._sequence_length = sequence_length
         self._idle_ms = None if idle_timeout_s is None else round(idle_timeout_s * 1000)
         self._closing_events = closing_events
+        self._event_per_record = event_per_record
 
     def process(self, work: Iterable[tuple[RecordBatch, PartitionState]]) -> Outcome:
         """Handle a poll: at most one batch for each partition.
@@ -184,19 +187,30 @@ class Engine:
                 state.prefixes[row] = None  # written when it is needed
             return Encoded()
         prefixes = self._prefixes(piece)
+        if len(chosen) < len(prefixes):
+            prefixes = [prefixes[i] for i in chosen.tolist()]
         timestep = np.empty(len(placement.order), np.int64)
         timestep[placement.order] = placement.timestep
+        timestep = timestep[chosen]
         assert piece.outputs is not None
+        outputs = piece.outputs[len(piece.outputs) - len(chosen) :]
+        outcome.sample_times.append(events.time[chosen])
+        counts = None
+        if self._event_per_record:
+            firsts = _first_samples(events.record[chosen], timestep)
+            counts = np.diff(firsts, append=len(chosen))
+            chosen, first = chosen[firsts + counts - 1], firsts.tolist()
+            prefixes, timestep = [prefixes[i] for i in first], timestep[firsts]
         values = self._encoder.encode(
             state.partition,
-            prefixes if len(chosen) == len(prefixes) else [prefixes[i] for i in chosen.tolist()],
-            timestep[chosen],
-            piece.outputs[len(piece.outputs) - len(chosen) :],
+            prefixes,
+            timestep,
+            outputs,
             events.time[chosen].tolist(),
             events.offset[chosen].tolist(),
+            counts,
         )
         outcome.probabilities += len(values)
-        outcome.sample_times.append(events.time[chosen])
         stream_ids: Sequence[bytes] = piece.reading.stream_ids  # type: ignore[assignment]  # events have one
         return Encoded(chosen, [stream_ids[i] for i in events.record[chosen].tolist()], values)
 
@@ -258,3 +272,9 @@ def _samples_by_stream(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.bool
     assert placement is not None
     ordinal = np.cumsum(piece.events.is_sample) - 1
     return ordinal[placement.order[placement.is_sample]], placement.begins[placement.is_sample]
+
+
+def _first_samples(record: NDArray[np.int64], timestep: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Of samples in log order, those that begin an event: the first of a record, or of a sequence within it."""
+    goes_on = (np.diff(record) == 0) & (np.diff(timestep) == 1)
+    return np.flatnonzero(np.concatenate(([True], ~goes_on)))

@@ -71,7 +71,7 @@ class Observer:
         for outcome in outcomes:
             metrics.records_total.inc(outcome.records - outcome.replayed)
             metrics.replayed_records_total.inc(outcome.replayed)
-            metrics.samples_total.inc(outcome.probabilities)
+            metrics.samples_total.inc(sum(map(len, outcome.sample_times)))
             metrics.probabilities_total.inc(outcome.probabilities)
             metrics.count_resets(outcome.resets)
             metrics.count_dead_letters(letter.reason for letter in outcome.dead_letters)

@@ -73,6 +73,9 @@ class Settings(BaseModel):
     commit_interval_ms: int = Field(100, ge=1, le=1000, description="milliseconds between commits")
     input_codec: Literal["json", "float32"] = Field("json", description="codec of sample values")
     output_codec: Literal["json"] = Field("json", description="codec of probability values")
+    output_per: Literal["sample", "record"] = Field(
+        "sample", description="an event for each sample, or one with lists for all samples of a record"
+    )
     stream_id_from: str = Field(
         "key",
         pattern=r"^(key|header:.+|field:.+)$",

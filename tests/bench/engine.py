@@ -14,12 +14,13 @@ import statistics
 import time
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from worker.codecs import JsonCodec
+from worker.codecs import Float32Codec, JsonCodec
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.model.tensorflow_setup import setup_tensorflow
@@ -41,13 +42,16 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--live", type=int, default=1_000_000, help="streams of the largest case")
     arguments = parser.parse_args()
-    engine, initial_state = engine_of_an_lstm()
+    model = compiled_lstm()
+    chunks, numbers = (MANY, CHUNK), np.tile(np.array([0.25, -0.5, 1.0], "<f4"), CHUNK).tobytes()
     cases = {
-        "10,000 streams": case(engine, initial_state, 10_000, arguments.samples),
-        "one hot stream": case(engine, initial_state, 1, arguments.samples),
-        "1,000 streams": case(engine, initial_state, 1_000, arguments.samples),
-        f"{arguments.live:,} streams": case(engine, initial_state, arguments.live, arguments.samples),
-        f"10,000 streams, chunks of {CHUNK}": case(engine, initial_state, 10_000, arguments.samples, MANY, CHUNK),
+        "10,000 streams": case(model, 10_000, arguments.samples),
+        "one hot stream": case(model, 1, arguments.samples),
+        "1,000 streams": case(model, 1_000, arguments.samples),
+        f"{arguments.live:,} streams": case(model, arguments.live, arguments.samples),
+        f"10,000 streams, chunks of {CHUNK}": case(model, 10_000, arguments.samples, *chunks),
+        "the same, an event for each record": case(model, 10_000, arguments.samples, *chunks, per_record=True),
+        "the same, float32 values": case(model, 10_000, arguments.samples, numbers, CHUNK, True, float32=True),
     }
     spent: dict[str, list[float]] = {name: [] for name in cases}
     for number in range(arguments.repeats + 1):
@@ -66,8 +70,8 @@ def main() -> None:
     Console().print(table)
 
 
-def engine_of_an_lstm() -> tuple[Engine, np.ndarray]:
-    """The engine with the 32-16-8 LSTM, all its blocks compiled."""
+def compiled_lstm() -> Any:
+    """The 32-16-8 LSTM, all its blocks compiled."""
     setup_tensorflow()
     import keras
 
@@ -81,17 +85,27 @@ def engine_of_an_lstm() -> tuple[Engine, np.ndarray]:
     model.start_compiling()
     assert model._compiler is not None
     model._compiler.join()
-    reader = Reader(JsonCodec(["x", "y", "z"], 1_000_000, 10_000))
-    return Engine(model, reader, ProbabilityEncoder(["p"], "0" * 12), "samples"), model.initial_state
+    return model
 
 
 def case(
-    engine: Engine, initial_state: np.ndarray, streams: int, samples: int, value: bytes = ONE, chunk: int = 1
+    model: Any,
+    streams: int,
+    samples: int,
+    value: bytes = ONE,
+    chunk: int = 1,
+    per_record: bool = False,
+    float32: bool = False,
 ) -> Callable[[], None]:
     """A partition with so many live streams, and what gives it the next poll."""
-    state = PartitionState(0, streams, initial_state, 0)
+    limits = 1_000_000, 10_000
+    codec = Float32Codec(FEATURES, *limits) if float32 else JsonCodec(["x", "y", "z"], *limits)
+    engine = Engine(model, Reader(codec), ProbabilityEncoder(["p"], "0" * 12), "samples", event_per_record=per_record)
+    state = PartitionState(0, streams, model.initial_state, 0)
     ids = [b"stream-%d" % i for i in range(streams)]
-    state.load(ids, states=np.zeros((streams, len(initial_state)), np.float32), timesteps=np.ones(streams, np.int64))
+    state.load(
+        ids, states=np.zeros((streams, len(model.initial_state)), np.float32), timesteps=np.ones(streams, np.int64)
+    )
     state.prefixes = [engine._encoder.prefix(stream_id, 0, 0, 0) for stream_id in ids]  # answered before
     rng, records, turns = np.random.default_rng(3), samples // chunk, count()
 

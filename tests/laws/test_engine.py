@@ -68,6 +68,7 @@ rules = st.fixed_dictionaries(
         "sequence_length": st.sampled_from([None, 1, 3]),
         "idle_ms": st.sampled_from([None, 15]),
         "capacity": st.sampled_from([1, 2, 3, 100]),
+        "per_record": st.booleans(),
     }
 )
 
@@ -76,7 +77,9 @@ def engine_of(rule: dict[str, Any], codec: Any = None) -> Engine:
     codec = codec or JsonCodec(["x", "y"], 10_000, 100)
     idle = None if rule["idle_ms"] is None else rule["idle_ms"] / 1000
     encoder = ProbabilityEncoder(["positive"], "0123456789ab")
-    return Engine(LeakySum(FEATURES, BUCKETS), Reader(codec), encoder, "in", rule["sequence_length"], idle, True)
+    per_record = rule.get("per_record", False)
+    model = LeakySum(FEATURES, BUCKETS)
+    return Engine(model, Reader(codec), encoder, "in", rule["sequence_length"], idle, True, per_record)
 
 
 def state_of(rule: dict[str, Any], next_offset: int = 0) -> PartitionState:
@@ -109,17 +112,26 @@ def described(state: PartitionState) -> dict[bytes, Any]:
     return {b"": (state.next_offset, state.stream_time), **columns}
 
 
+def by_sample(event: dict[str, Any]) -> list[dict[str, Any]]:
+    """The events of an event's samples."""
+    several = event.get("probability")
+    if not isinstance(several, list):
+        return [event]
+    return [event | {"timestep": event["timestep"] + i, "probability": p} for i, p in enumerate(several)]
+
+
 cuts = st.lists(st.integers(0, 40), max_size=12)
 
 
 @given(logs(), cuts, rules)
 @settings(max_examples=150, deadline=None)
 def test_the_engine_publishes_what_the_contract_says_of_the_log(log: list[Record], at: list[int], rule: Any) -> None:
-    reference = Reference(LeakySum(FEATURES, BUCKETS), **rule)
+    limits = {name: limit for name, limit in rule.items() if name != "per_record"}
+    reference = Reference(LeakySum(FEATURES, BUCKETS), **limits)
     for key, value, offset, time, headers in log:
         reference.feed(key, value, offset, time, headers)
     outcomes = run(engine_of(rule), state_of(rule), log, at)
-    told = [(key, json.loads(value)) for key, value in published(outcomes)]
+    told = [(key, event) for key, value in published(outcomes) for event in by_sample(json.loads(value))]
     by_stream = lambda events: {key: [e for k, e in events if k == key] for key, _ in events}  # noqa: E731
     expected = [
         (key, event | ({"probability": float(str(event["probability"]))} if "probability" in event else {}))
@@ -144,6 +156,20 @@ def test_no_cut_of_the_log_shows_in_the_bytes_or_in_the_state(log: list[Record],
     in_pieces = published(run(engine_of(rule), cut, log, at))
     assert in_pieces == at_once
     assert described(cut) == described(whole)
+
+
+@given(logs(), cuts, rules)
+@settings(max_examples=60, deadline=None)
+def test_an_event_for_each_record_is_cut_only_where_a_sequence_ends_within_it(
+    log: list[Record], at: list[int], rule: Any
+) -> None:
+    outcomes = run(engine_of(rule | {"per_record": True}), state_of(rule), log, at)
+    events = [json.loads(value) for _, value in published(outcomes)]
+    events = [event for event in events if "probability" in event]
+    assert all(isinstance(event["probability"], list) for event in events)
+    places = [(event["source"][1], event["sequence"]) for event in events]
+    assert len(places) == len(set(places))
+    assert sum(outcome.probabilities for outcome in outcomes) == len(events)
 
 
 @given(logs(), st.integers(0, 40), st.integers(0, 40), cuts, rules)

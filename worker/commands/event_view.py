@@ -25,7 +25,10 @@ _EIGHTHS = " ▏▎▍▌▋▊▉█"
 
 @dataclass(frozen=True)
 class Event:
-    """A probability or closing event; `values` is class -> probability, best first, empty for a closing event."""
+    """A probability or closing event; `values` is class -> probability, best first, empty for a closing event.
+
+    Of an event for a whole record it is the last sample's.
+    """
 
     stream_id: str
     timestep: int | None
@@ -39,12 +42,15 @@ def parse_event(value: bytes | None) -> Event | None:
         fields = orjson.loads(value or b"")
         ended = str(fields.get("reason", "")) if fields.get("end_of_sequence") else None
         several = fields.get("probabilities", {"": fields["probability"]} if "probability" in fields else {})
-        values = sorted(((str(name), float(p)) for name, p in several.items()), key=lambda item: -item[1])
+        samples = max((len(p) for p in several.values() if isinstance(p, list)), default=1)
+        last = {str(name): float(p[-1] if isinstance(p, list) else p) for name, p in several.items()}
+        values = sorted(last.items(), key=lambda item: -item[1])
         if not values and ended is None:
             return None
         timestep = fields.get("timestep")
-        return Event(str(fields["stream_id"]), None if timestep is None else int(timestep), tuple(values), ended)
-    except (ValueError, TypeError, KeyError, AttributeError):
+        reached = None if timestep is None else int(timestep) + samples - 1
+        return Event(str(fields["stream_id"]), reached, tuple(values), ended)
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
 
 
