@@ -16,7 +16,8 @@ from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import FatalFault, Refused, UsageError
-from worker.health import Health, serve
+from worker.health import Health, pages
+from worker.http_server import Serving
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.keeper import StateKeeper
 from worker.loop import Worker
@@ -34,8 +35,12 @@ TOPICS_WITHIN_S = 3.0
 
 
 @contextmanager
-def assemble(settings: Settings) -> Iterator[Worker]:
-    """A worker that is ready for `startup`, its metrics served for as long as the context lasts.
+def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
+    """A worker that is ready for `startup`, its pages served for as long as the context lasts.
+
+    Args:
+        settings: the worker's.
+        serving: serves /metrics, /live and /ready while the context that it gives lasts, which says where.
 
     Raises:
         CellstreamError: the artifact cannot be used, a topic is not there, or no broker answers.
@@ -93,14 +98,13 @@ def assemble(settings: Settings) -> Iterator[Worker]:
         settings.commit_interval_ms / 1000,
         settings.poll_records,
     )
-    server = serve(metrics, health, settings.metrics_host, settings.metrics_port)
-    log.info("metrics", address=f"http://{settings.metrics_host}:{server.port}/metrics")
-    model.start_compiling()
-    try:
-        yield worker
-    finally:
-        server.close()
-        model.stop_compiling()
+    with serving(pages(metrics, health)) as address:
+        log.info("metrics", address=address)
+        model.start_compiling()
+        try:
+            yield worker
+        finally:
+            model.stop_compiling()
 
 
 def _existing_topics(cluster: Cluster, settings: Settings) -> str:

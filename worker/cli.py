@@ -95,14 +95,19 @@ def _options(
     """Run recurrent Keras models on live Kafka streams."""
 
 
+def say(fault: CellstreamError) -> int:
+    """Print what was wrong; the exit code that says so to scripts."""
+    kind = {2: "wrong usage", 3: "refused"}.get(fault.exit_code, "failed")
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"cellstream: {kind}: {fault}")
+    return fault.exit_code
+
+
 def main() -> None:
     """Entry point of the console script; the one place that catches everything ours."""
     try:
         app(prog_name="cellstream")
     except CellstreamError as fault:
-        kind = {2: "wrong usage", 3: "refused"}.get(fault.exit_code, "failed")
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"cellstream: {kind}: {fault}")
-        sys.exit(fault.exit_code)
+        sys.exit(say(fault))
     except KeyboardInterrupt:
         sys.exit(130)  # commands end by themselves on Ctrl-C; this one came before a command could
     except BrokenPipeError:

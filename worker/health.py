@@ -7,7 +7,8 @@ every assigned partition is restored. Neither takes part in what the worker does
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any
 
@@ -76,24 +77,32 @@ class Health:
         return True, {"ready": True}
 
 
-def serve(metrics: Metrics, health: Health, host: str, port: int) -> BoundedServer:
-    """Serve /metrics, /live and /ready in the background.
+def pages(metrics: Metrics, health: Health) -> dict[str, Route]:
+    """/metrics, /live and /ready of one worker.
 
     Args:
         metrics: whose registry is scraped.
         health: what the probes ask.
+    """
+    scrape = make_wsgi_app(metrics.registry)
+    return {
+        "/metrics": lambda environ: through(scrape, environ),
+        "/live": lambda _: _json(*health.live_report()),
+        "/ready": lambda _: _json(*health.ready_report()),
+    }
+
+
+def serve(routes: dict[str, Route], host: str, port: int) -> BoundedServer:
+    """Serve pages in the background.
+
+    Args:
+        routes: see `pages`.
         host: interface, `settings.metrics_host`.
         port: 0 takes any free port; the server's `port` says which.
 
     Raises:
         UsageError: the address cannot be had.
     """
-    scrape = make_wsgi_app(metrics.registry)
-    routes: dict[str, Route] = {
-        "/metrics": lambda environ: _through(scrape, environ),
-        "/live": lambda _: _json(*health.live_report()),
-        "/ready": lambda _: _json(*health.ready_report()),
-    }
     try:
         return BoundedServer(host, port, routes)
     except OSError as fault:
@@ -101,13 +110,23 @@ def serve(metrics: Metrics, health: Health, host: str, port: int) -> BoundedServ
         raise UsageError(f"cannot serve metrics on {host}:{port}: {fault.strerror or fault}; {remedy}") from fault
 
 
-def _json(good: bool, report: dict[str, Any]) -> Answer:
-    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
-    return status, [("Content-Type", "application/json")], msgspec.json.encode(report) + b"\n"
+@contextmanager
+def on_port(routes: dict[str, Route], host: str, port: int) -> Iterator[str]:
+    """Serve pages for as long as the context lasts; it says where."""
+    server = serve(routes, host, port)
+    try:
+        yield f"http://{host}:{server.port}/metrics"
+    finally:
+        server.close()
 
 
-def _through(application: Any, environ: dict[str, Any]) -> Answer:
+def through(application: Any, environ: dict[str, Any]) -> Answer:
     """What prometheus-client's own WSGI application answers to GET."""
     said: list[Any] = []
     body = b"".join(application({**environ, "REQUEST_METHOD": "GET"}, lambda *args: said.extend(args)))
     return HTTPStatus(int(said[0].split()[0])), said[1], body
+
+
+def _json(good: bool, report: dict[str, Any]) -> Answer:
+    status = HTTPStatus.OK if good else HTTPStatus.SERVICE_UNAVAILABLE
+    return status, [("Content-Type", "application/json")], msgspec.json.encode(report) + b"\n"

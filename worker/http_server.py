@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from http import HTTPStatus
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
@@ -22,6 +23,8 @@ MAKE_ROOM_S = 0.2
 
 Answer = tuple[HTTPStatus, list[tuple[str, str]], bytes]
 Route = Callable[[dict[str, Any]], Answer]
+# Serves pages for as long as the context lasts, which says where.
+Serving = Callable[[dict[str, Route]], AbstractContextManager[str]]
 
 
 class BoundedServer(ThreadingMixIn, WSGIServer):

@@ -57,6 +57,7 @@ class Settings(BaseModel):
         max_length=200,
         description="stable name of this worker, unique in the group; its transactional.id comes from it [host name]",
     )
+    workers: int = Field(1, ge=1, le=256, description="workers that this command runs, each in a process of its own")
     input_topic: Annotated[str, TOPIC] = Field("samples", description="topic of samples")
     output_topic: Annotated[str, TOPIC] = Field("probabilities", description="topic of probability events")
     dead_letter_topic: Annotated[str, TOPIC] = Field("samples.dlq", description="topic of refused records")

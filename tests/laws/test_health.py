@@ -15,7 +15,7 @@ import pytest
 
 from worker import http_server
 from worker.errors import UsageError
-from worker.health import Health, serve
+from worker.health import Health, pages, serve
 from worker.http_server import CONNECTIONS, BoundedServer
 from worker.kafka.sink import CALL_TIMEOUT_S, GIVE_UP_S
 from worker.metrics import Metrics
@@ -41,7 +41,7 @@ def health(clock: Clock) -> Health:
 
 @pytest.fixture
 def server(health: Health) -> Iterator[BoundedServer]:
-    serving = serve(Metrics(), health, "127.0.0.1", 0)
+    serving = serve(pages(Metrics(), health), "127.0.0.1", 0)
     yield serving
     serving.close()
 
@@ -189,7 +189,7 @@ def test_client_that_dribbles_is_cut_off_at_the_deadline(
 
 
 def test_closed_server_gives_its_port_back_and_cuts_off_who_is_there(health: Health) -> None:
-    server = serve(Metrics(), health, "127.0.0.1", 0)
+    server = serve(pages(Metrics(), health), "127.0.0.1", 0)
     port = server.port
     clients = silent(server, 3)
     assert ask(server, "/live")[0].status == 200
@@ -199,19 +199,19 @@ def test_closed_server_gives_its_port_back_and_cuts_off_who_is_there(health: Hea
     for client in clients:
         with client:
             client.recv(100)  # ends, because the server has ended the connection
-    serve(Metrics(), health, "127.0.0.1", port).close()
+    serve(pages(Metrics(), health), "127.0.0.1", port).close()
 
 
 def test_address_that_cannot_be_had_is_said(server: BoundedServer, health: Health) -> None:
     for host, port in (("127.0.0.1", server.port), ("192.0.2.1", 0), ("no.such.host.invalid", 0)):
         with pytest.raises(UsageError, match="set metrics_host and metrics_port"):
-            serve(Metrics(), health, host, port)
+            serve(pages(Metrics(), health), host, port)
 
 
 def test_ipv6_and_names_are_served(health: Health) -> None:
     for host in ("::1", "localhost"):
         try:
-            server = serve(Metrics(), health, host, 0)
+            server = serve(pages(Metrics(), health), host, 0)
         except UsageError:
             continue  # this machine has no IPv6
         connection = HTTPConnection(host, server.port, timeout=30)

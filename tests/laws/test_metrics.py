@@ -24,7 +24,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from worker.array_histogram import ArrayHistogram
-from worker.health import Health, serve
+from worker.health import Health, pages, serve
 from worker.logs import configure_logging, printable
 from worker.metrics import Metrics
 
@@ -96,7 +96,7 @@ def test_attributes_are_called_as_the_metrics_are() -> None:
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/openmetrics-text; version=1.0.0"])
 def test_a_real_client_parses_what_the_http_endpoint_serves(accept: str) -> None:
-    server = serve(exercised(), Health(), "127.0.0.1", 0)
+    server = serve(pages(exercised(), Health()), "127.0.0.1", 0)
     try:
         request = urllib.request.Request(f"http://127.0.0.1:{server.port}/metrics", headers={"Accept": accept})
         with urllib.request.urlopen(request, timeout=90) as response:
