@@ -8,9 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from confluent_kafka import KafkaError, KafkaException, Producer
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import KafkaProcess
+from tests.deployment import Reader, read_all, until
 from worker.errors import TransientFault
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.kafka.overdue import within
@@ -102,3 +104,40 @@ def test_every_call_that_asks_the_broker_is_ended_when_it_never_returns(
         "commit_transaction",
         "abort_transaction",
     }
+
+
+class Deaf:
+    """A client that does not find its transactions' coordinator again, whatever the broker does."""
+
+    def __init__(self, producer: Producer) -> None:
+        self._producer = producer
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._producer, name)
+
+    def send_offsets_to_transaction(self, *_: object) -> None:
+        raise KafkaException(KafkaError(KafkaError._TIMED_OUT, "1 out-queue", retriable=True))
+
+
+@pytest.mark.timeout(180)
+def test_a_client_that_lost_its_coordinator_for_good_is_replaced_when_its_transaction_is_over(
+    kafka: TestCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("worker.kafka.transaction.TRANSACTION_TIMEOUT_S", 0.0)
+    topics = kafka.topic("probabilities"), kafka.topic("dead-letters")
+    sink = TransactionalSink(kafka.conf, *topics, kafka.unique("transaction"), "worker-0")
+    source = Source(kafka.conf, kafka.topic("samples"), kafka.unique("group"))
+    sink.start()
+    try:
+        sink._producer = Deaf(sink._producer)  # type: ignore[assignment]
+        sink.produce(outcome(b"given-up", 50))
+        with pytest.raises(TransientFault):
+            sink.commit([], source)
+        sink.produce(outcome(b"committed", 50))
+        sink.commit([], source)
+    finally:
+        sink.close()
+        source.close()
+    with Reader(kafka, topics[0]) as reader:
+        until(lambda: len(reader) >= 50, "the committed events")
+    assert {message.value() for message in read_all(kafka, topics[0])} == {b"committed"}

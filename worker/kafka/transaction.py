@@ -27,7 +27,8 @@ from worker.records import Outcome, Position
 
 FENCED = (KafkaError._FENCED, KafkaError.PRODUCER_FENCED, KafkaError.INVALID_PRODUCER_EPOCH)
 BETWEEN_GENERATIONS = (KafkaError.ILLEGAL_GENERATION, KafkaError.REBALANCE_IN_PROGRESS)
-TRANSACTION_CONF: dict[str, Any] = {"transaction.timeout.ms": 10_000}
+TRANSACTION_TIMEOUT_S = 10.0
+TRANSACTION_CONF: dict[str, Any] = {"transaction.timeout.ms": round(1000 * TRANSACTION_TIMEOUT_S)}
 # Calls of one transaction that had no answer for so long: the broker was away until the transaction expired. A process
 # that was stopped itself comes to one call's time-out and no further, however long that was.
 BROKER_AWAY_S = 1.5 * CALL_TIMEOUT_S
@@ -90,21 +91,18 @@ class TransactionalSink(Sink):
         if not self._begun:
             return
         self._begun = False
-        deadline = time.monotonic() + GIVE_UP_S
-        while True:
-            try:
-                self._wait("abort_transaction", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
-            except KafkaException as fault:
-                error = fault.args[0]
-                self._unanswered = True
-                if error.retriable() and not error.fatal() and time.monotonic() < deadline:
-                    self._raise_cause()
-                    continue
+        try:
+            self._wait("abort_transaction", lambda: self._producer.abort_transaction(CALL_TIMEOUT_S))
+        except KafkaException as fault:
+            error = fault.args[0]
+            self._unanswered = True
+            if error.retriable() and not error.fatal():
+                self._raise_cause()
+            else:
                 self._refuse_to_fight(error)
-                log.warning("abort_transaction: %s; the producer is replaced", error.str())
-            if self._unanswered:
-                self._replace()
-            return
+            log.warning("abort_transaction: %s; the producer is replaced", error.str())
+        if self._unanswered:
+            self._replace()
 
     def _begin(self) -> None:
         if not self._begun:
@@ -118,7 +116,11 @@ class TransactionalSink(Sink):
             self._waited_s = 0.0
 
     def _call(self, what: str, request: Callable[[], Any]) -> None:
-        """Make one call until its outcome is known."""
+        """Make one call until its outcome is known, or the broker has ended the transaction that it belongs to.
+
+        Then the producer is replaced, and not only because the broker may have been away: a client that lost the
+        connection to its coordinator may never find it again (seen with librdkafka 2.16), while a new one does at once.
+        """
         deadline = time.monotonic() + GIVE_UP_S
         while True:
             try:
@@ -128,6 +130,10 @@ class TransactionalSink(Sink):
                 self._raise_cause()
                 if error.retriable() and not error.txn_requires_abort() and time.monotonic() < deadline:
                     self._unanswered = True
+                    if self._begun and self._waited_s >= TRANSACTION_TIMEOUT_S:
+                        log.warning("%s: %s; the producer is replaced", what, error.str())
+                        self._replace()
+                        raise TransientFault(f"{what}: {error.str()}") from None
                     log.warning("%s: %s; again", what, error.str())
                     continue
                 raise self._reaction(what, error) from None
