@@ -34,6 +34,7 @@ WRITTEN_PER_S = 100e6
 @dataclass(frozen=True, kw_only=True)
 class _Loaded(Saved):
     snapshot: Snapshot
+    state: PartitionState
 
 
 class StateKeeper:
@@ -94,18 +95,28 @@ class StateKeeper:
             *others, last = refs[offset]
             for ref in others:
                 with suppress(CheckpointDamaged):
-                    found = _loaded(store.read(ref), ref)
+                    found = read(ref)
                     if found.artifact_digest == self._digest:
                         return found
-            return _loaded(store.read(last), last)
+            return read(last)
+
+        def read(ref: CheckpointRef) -> _Loaded:
+            state = empty(ref.next_offset)
+            return _loaded(store.read(ref, state.states), ref, state)
+
+        def empty(next_offset: int) -> PartitionState:
+            return PartitionState(partition, self._capacity, self._initial_state, next_offset)
 
         start = choose_start(bounds, sorted(refs, reverse=True), load, self._digest, self._policies)
         self._topic_id = bounds.topic_id
-        state = PartitionState(partition, self._capacity, self._initial_state, start.next_offset)
-        state.committed = start.committed
         if isinstance(start.saved, _Loaded):
+            state = start.saved.state
+            state.next_offset = start.next_offset
             _fill(state, start.saved.snapshot, bounds)
             self._saved_at[partition] = start.next_offset
+        else:
+            state = empty(start.next_offset)
+        state.committed = start.committed
         # Partitions that are assigned together are not all due together.
         share = 0.5 + (partition * 0.381966) % 0.5
         self._due_at[partition] = self._clock() + share * self._interval_s
@@ -174,7 +185,7 @@ class StateKeeper:
         return self._writer.close(deadline_s)
 
 
-def _loaded(snapshot: Snapshot, ref: CheckpointRef) -> _Loaded:
+def _loaded(snapshot: Snapshot, ref: CheckpointRef, state: PartitionState) -> _Loaded:
     return _Loaded(
         snapshot.next_offset,
         snapshot.topic_id,
@@ -182,6 +193,7 @@ def _loaded(snapshot: Snapshot, ref: CheckpointRef) -> _Loaded:
         snapshot.created_ms,
         ref.size_bytes,
         snapshot=snapshot,
+        state=state,
     )
 
 
@@ -192,5 +204,5 @@ def _fill(state: PartitionState, snapshot: Snapshot, bounds: Log) -> None:
             f"{bounds.topic}[{bounds.partition}]: its checkpoint holds {count} streams, "
             f"max_streams_per_partition is {state.capacity}: raise it to at least {count}"
         )
-    state.load(snapshot.stream_ids, **{name: getattr(snapshot, name) for name in COLUMNS})
+    state.load(snapshot.stream_ids, snapshot.index, **{name: getattr(snapshot, name) for name in COLUMNS})
     state.stream_time, state.leader_epoch = snapshot.stream_time, snapshot.leader_epoch

@@ -151,8 +151,13 @@ class PartitionState:
         count = math.ceil(self.capacity / EVICTED_SHARE)
         return rows[np.argsort(self.offsets[rows], kind="stable")[:count]]
 
-    def load(self, stream_ids: list[bytes], **columns: NDArray[Any]) -> None:
-        """Fill an empty state with streams; each column is `(streams, ...)` in the order of `stream_ids`.
+    def load(self, stream_ids: list[bytes], index: dict[bytes, int] | None = None, **columns: NDArray[Any]) -> None:
+        """Fill an empty state with streams.
+
+        Args:
+            stream_ids: the state keeps the list.
+            index: stream ID -> its place in the list, where that is known; the state keeps it.
+            columns: each `(streams, ...)` in the order of `stream_ids`; one that was read in place is not copied.
 
         Raises:
             AssertionError: the state is not empty, or there are more streams than the capacity.
@@ -160,11 +165,13 @@ class PartitionState:
         assert not self.stream_ids, "load() into a used state"
         count = len(stream_ids)
         assert count <= self.capacity, f"{count} streams, capacity {self.capacity}"
-        self.stream_ids = list(stream_ids)
+        self.stream_ids = stream_ids
         self.prefixes = [None] * count
-        self.index = dict(zip(stream_ids, range(count), strict=True))
+        self.index = dict(zip(stream_ids, range(count), strict=True)) if index is None else index
         for name, column in columns.items():
-            getattr(self, name)[:count] = column
+            own = getattr(self, name)[:count]
+            if not np.may_share_memory(own, column):
+                own[:] = column
         self.births[:count] = np.arange(count)
         self.born = count
         self.touched(self.times[:count])

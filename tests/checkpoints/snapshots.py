@@ -61,7 +61,8 @@ def make_snapshot(
 
 
 def assert_equal(found: Snapshot, expected: Snapshot) -> None:
-    for name in Snapshot.__dataclass_fields__:
+    assert found.index in (None, {stream_id: place for place, stream_id in enumerate(found.stream_ids)})
+    for name in Snapshot.__dataclass_fields__.keys() - {"index"}:
         left, right = getattr(found, name), getattr(expected, name)
         if isinstance(right, np.ndarray):
             assert left.dtype == right.dtype, name

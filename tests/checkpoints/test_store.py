@@ -94,6 +94,17 @@ def test_refs_are_newest_first_and_partitions_stay_apart(store: CheckpointStore)
     assert store.partitions("unknown") == []
 
 
+@pytest.mark.parametrize("rows", [3, 4, 9])
+def test_states_are_read_to_where_the_caller_wants_them_if_they_fit(tmp_path: Path, rows: int) -> None:
+    store = CheckpointStore(str(tmp_path), "group", LAYOUT)
+    snapshot = make_snapshot()
+    into = np.full((rows, snapshot.states.shape[1]), np.nan, np.float32)
+    found = store.read(store.write(snapshot), into)
+    assert_equal(found, snapshot)
+    assert np.shares_memory(found.states, into) == (rows >= len(snapshot))
+    assert np.isnan(into[len(snapshot) :]).all()
+
+
 @pytest.mark.parametrize("group", ["..", ".", "../../etc", "/etc", "a/b", ".hidden", "a\\b", "%2e%2e", "grüße", "a\nb"])
 def test_no_group_id_leaves_its_folder(tmp_path: Path, group: str) -> None:
     root = tmp_path / "outer" / "inner"

@@ -142,7 +142,7 @@ def gathered(snapshot: AnySnapshot) -> Snapshot:
     return Snapshot(**header, **columns, stream_ids=streams.take_ids(0, len(streams)))
 
 
-def read_pickle(file: BinaryIO, layout: Sequence[Any] | None, name: str) -> Snapshot:
-    """In place of `worker.checkpoint.reader.read_file`; the digest was verified."""
+def read_pickle(file: BinaryIO, layout: Sequence[Any] | None, name: str, into: object = None) -> Snapshot:
+    """In place of `worker.checkpoint.reader.read_file`; the digest was verified. It never reads in place."""
     snapshot: Snapshot = pickle.load(file)
     return snapshot

@@ -103,6 +103,7 @@ class Snapshot(Header):
         start_samples: (n,) int64, index of that sample in its record; 0 but for chunks.
         times: (n,) int64, last record time of each stream, milliseconds.
         offsets: (n,) int64, last record's offset of each stream.
+        index: stream ID -> its place in `stream_ids`, of a snapshot that was read.
     """
 
     stream_ids: list[bytes]
@@ -112,6 +113,7 @@ class Snapshot(Header):
     start_samples: npt.NDArray[np.int64]
     times: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
+    index: dict[bytes, int] | None = None
 
     @property
     def streams(self) -> Snapshot:

@@ -31,13 +31,16 @@ MAX_SLOTS = 4096
 _HDF5_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, AttributeError, OverflowError, MemoryError)
 
 
-def read_file(file: BinaryIO, layout: Sequence[StateSlot] | None, name: str) -> Snapshot:
+def read_file(
+    file: BinaryIO, layout: Sequence[StateSlot] | None, name: str, into: npt.NDArray[np.float32] | None = None
+) -> Snapshot:
     """Read what `write_file` wrote.
 
     Args:
         file: readable and seekable; its digest has been verified.
         layout: the layout that the states must have; None takes any.
         name: what to call the file in errors.
+        into: `(rows, state_size)`, where to read the states to if it has rows enough; else new memory is taken.
 
     Raises:
         CheckpointOfOtherModel: a sound file, but its states are laid out otherwise.
@@ -46,7 +49,7 @@ def read_file(file: BinaryIO, layout: Sequence[StateSlot] | None, name: str) -> 
     size = file.seek(0, os.SEEK_END)
     try:
         with h5py.File(WholeFile(file), "r") as h5:
-            return _Reader(h5, size).snapshot(layout)
+            return _Reader(h5, size).snapshot(layout, into)
     except CheckpointDamaged as fault:
         raise type(fault)(f"{name}: {fault}") from None
     except _HDF5_FAULTS as fault:
@@ -61,7 +64,7 @@ class _Reader:
         self.size = size
         self.claimed = 0
 
-    def snapshot(self, layout: Sequence[StateSlot] | None) -> Snapshot:
+    def snapshot(self, layout: Sequence[StateSlot] | None, into: npt.NDArray[np.float32] | None) -> Snapshot:
         version = self.number(self.h5, "format_version")
         if version != FORMAT_VERSION:
             raise CheckpointDamaged(f"format version {version}, this cellstream reads {FORMAT_VERSION}")
@@ -77,13 +80,12 @@ class _Reader:
         n = len(bounds) - 1
         columns: dict[str, Any] = {name: self.column(self.dataset(self.h5, name, "<i8", ndim=1), n) for name in COLUMNS}
         _expect_plausible(columns, numbers["next_offset"])
-        return Snapshot(
-            **numbers,
-            **texts,
-            **columns,
-            stream_ids=self.stream_ids(self.column(self.dataset(ids, "blob", "|u1", ndim=1)), bounds),
-            states=self.states(slots, n),
-        )
+        stream_ids = self.stream_ids(self.column(self.dataset(ids, "blob", "|u1", ndim=1)), bounds)
+        index = dict(zip(stream_ids, range(n), strict=True))
+        if len(index) != n:
+            raise CheckpointDamaged(f"{n - len(index)} stream IDs are there more than once")
+        states = self.states(slots, n, into)
+        return Snapshot(**numbers, **texts, **columns, stream_ids=stream_ids, index=index, states=states)
 
     def slots(self, group: Any) -> list[Any]:
         """The datasets of the states, in the layout's order."""
@@ -105,12 +107,14 @@ class _Reader:
                 f"expected {len(expected)}; first difference: {differs}"
             )
 
-    def states(self, slots: list[Any], n: int) -> npt.NDArray[np.float32]:
+    def states(self, slots: list[Any], n: int, into: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
         """Gather the slots side by side: (n, state_size)."""
         if any(slot.shape[0] != n for slot in slots):
             raise CheckpointDamaged(f"a state slot does not have the {n} rows that the stream IDs have")
         cuts = cuts_of([prod(slot.shape[1:]) for slot in slots])
-        states = np.empty((n, cuts[-1][1] if cuts else 0), np.float32)
+        width = cuts[-1][1] if cuts else 0
+        fits = into is not None and len(into) >= n and into.shape[1] == width
+        states = into[:n] if into is not None and fits else np.empty((n, width), np.float32)
         for start in range(0, n, ROWS):
             rows = states[start : start + ROWS]  # (rows, state_size): few enough to stay in the cache for all slots
             for slot, (begin, end) in zip(slots, cuts, strict=True):
@@ -124,8 +128,6 @@ class _Reader:
         ids: list[bytes] = []
         for start in range(0, len(bounds) - 1, IDS):
             ids += [whole[a:b] for a, b in pairwise(bounds[start : start + IDS + 1].tolist())]
-        if len(set(ids)) != len(ids):
-            raise CheckpointDamaged(f"{len(ids) - len(set(ids))} stream IDs are there more than once")
         return ids
 
     def column(self, dataset: Any, n: int | None = None) -> npt.NDArray[Any]:

@@ -17,6 +17,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, BinaryIO
 from urllib.parse import quote, unquote
 
+import numpy as np
+from numpy.typing import NDArray
+
 from worker.checkpoint.file import AnySnapshot, Snapshot, write_file
 from worker.checkpoint.folders import Folders, open_folders
 from worker.checkpoint.reader import read_file
@@ -125,10 +128,14 @@ class CheckpointStore:
             names = self.folders.folders(f"{self.group}/{_folder_name(topic)}")
         return sorted(int(name) for name in names if _PARTITION.fullmatch(name))
 
-    def read(self, ref: CheckpointRef) -> Snapshot:
+    def read(self, ref: CheckpointRef, into: NDArray[np.float32] | None = None) -> Snapshot:
         """Verify and load one checkpoint.
 
         Whether it belongs to the artifact and the topic of today is for the caller to decide.
+
+        Args:
+            ref: which.
+            into: see `read_file`; what it holds is undefined when this raises.
 
         Raises:
             CheckpointOfOtherModel: sound, but its states have another layout than this store's.
@@ -137,7 +144,7 @@ class CheckpointStore:
         """
         try:
             with self._translated(), self._verified(ref) as file:
-                snapshot = read_file(file, self.layout, ref.path)
+                snapshot = read_file(file, self.layout, ref.path, into)
             _compare(ref, snapshot)
         except CheckpointDamaged:
             self._sound[ref] = False
