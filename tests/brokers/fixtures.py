@@ -16,7 +16,7 @@ import pytest
 
 from tests.brokers.choice import choose, must_have_broker, real_broker
 from tests.brokers.jars import fetch_jars, what_is_missing
-from tests.brokers.kafka_process import KafkaProcess, wait_for_topic
+from tests.brokers.kafka_process import KafkaProcess, broker_to_harm, wait_for_topic
 from worker.admin import BROKER_DEFAULT, Cluster
 from worker.embedded import EmbeddedBroker
 
@@ -100,7 +100,7 @@ def kafka_process(tmp_path: Path) -> Iterator[KafkaProcess]:
         refuse(f"killing and freezing a broker needs a local one: install {missing}")
     # A killed broker may register again only when the controller has given up its former self.
     quick = {"broker.session.timeout.ms": "3000", "broker.heartbeat.interval.ms": "500"}
-    with KafkaProcess(fetch_jars(), tmp_path / "kafka", quick, heap_mb=512) as broker:
+    with broker_to_harm(fetch_jars(), tmp_path / "kafka", quick, 512) as broker:
         yield broker
 
 

@@ -1,4 +1,4 @@
-"""One Apache Kafka broker as a local JVM: KRaft, broker and controller in one, on a log directory of its own."""
+"""One Apache Kafka broker as a local JVM (KRaft) on a log directory of its own, its controller in it or beside it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from random import SystemRandom
 from types import TracebackType
@@ -61,6 +62,7 @@ class KafkaProcess:
         proxied: port of a proxy on this machine through which clients may come, too: those that connect to
             `behind_proxy` by way of it are sent through it for everything. None opens no such door.
         cluster_id: of several nodes, the same for all; None makes one.
+        controller: a controller that runs apart; None has the broker be its own.
     """
 
     def __init__(
@@ -72,14 +74,16 @@ class KafkaProcess:
         *,
         proxied: int | None = None,
         cluster_id: str | None = None,
+        controller: KafkaProcess | None = None,
     ) -> None:
         self.directory = directory
+        self._controller = controller
         self._jars = jars
         self._heap_mb = heap_mb
         self.settings = dict(settings or {})
         self._process: Process | None = None
         self._proxied = proxied
-        self._cluster_id = cluster_id or new_cluster_id()
+        self._cluster_id = controller._cluster_id if controller else cluster_id or new_cluster_id()
         self._port, self.controller_port, self.behind_proxy = free_ports(3)
 
     @property
@@ -151,11 +155,17 @@ class KafkaProcess:
         if self._proxied is not None:
             door = f",PROXIED://127.0.0.1:{self.behind_proxy}"
             sign = f",PROXIED://127.0.0.1:{self._proxied}"
+        voter = self._controller or self
+        roles = {"process.roles": "broker", "node.id": "2"}
+        if voter is self:
+            roles = {}
+            door += f",CONTROLLER://127.0.0.1:{self.controller_port}"
         return {
             **SETTINGS,
+            **roles,
             "inter.broker.listener.name": "PLAINTEXT",
-            "controller.quorum.voters": f"1@127.0.0.1:{self.controller_port}",
-            "listeners": f"PLAINTEXT://{self.bootstrap_servers}{door},CONTROLLER://127.0.0.1:{self.controller_port}",
+            "controller.quorum.voters": f"1@127.0.0.1:{voter.controller_port}",
+            "listeners": f"PLAINTEXT://{self.bootstrap_servers}{door}",
             "advertised.listeners": f"PLAINTEXT://{self.bootstrap_servers}{sign}",
             "log.dirs": str(self.directory / "logs"),
             **self.settings,
@@ -182,6 +192,34 @@ class KafkaProcess:
             self.process.kill()
             self._process = None
             raise RuntimeError(f"the Kafka broker in {self.directory} did not come up:\n{tail}") from None
+
+
+@contextmanager
+def broker_to_harm(
+    jars: Path, directory: Path, settings: Mapping[str, str], heap_mb: int, proxied: int | None = None
+) -> Iterator[KafkaProcess]:
+    """A broker that may be killed and frozen, with a controller beside it that is left alone.
+
+    A broker that is its own controller comes back, on a slow machine, with metadata of the past for a moment. Seen in a
+    soak: its coordinator ended a transaction without a marker in topics that it had not heard of yet, and the next
+    commit of that producer confirmed what had been aborted. In a cluster, the controllers outlive a broker.
+
+    Args:
+        jars: see `KafkaProcess`, whose broker this is; and so the others.
+        directory: the broker's, with the controller's in it.
+        settings: the broker's.
+        heap_mb: the broker's.
+        proxied: the broker's.
+    """
+    controller = KafkaProcess(jars, directory / "controller", heap_mb=256)
+    place = f"CONTROLLER://127.0.0.1:{controller.controller_port}"
+    controller.settings = {"process.roles": "controller", "listeners": place, "advertised.listeners": place}
+    controller.launch()
+    try:
+        with KafkaProcess(jars, directory, settings, heap_mb, proxied=proxied, controller=controller) as broker:
+            yield broker
+    finally:
+        controller.stop()
 
 
 def wait_for_metadata(

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.brokers.choice import choose, real_broker
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.jars import fetch_jars
-from tests.brokers.kafka_process import KafkaProcess
+from tests.brokers.kafka_process import broker_to_harm
 from tests.chaos.nursery import Nursery
 from tests.chaos.proxy import Proxy
 from tests.chaos.scenarios import Context, Scenario
@@ -58,8 +58,7 @@ def soaking(directory: Path, seed: int, goal: Goal, cold: bool = False) -> Itera
     with ExitStack() as stack:
         nursery = None if cold else stack.enter_context(Nursery(directory))
         proxy = stack.enter_context(Proxy())
-        broker = KafkaProcess(fetch_jars(), directory / "kafka", QUICK_BROKER, heap_mb=768, proxied=proxy.port)
+        broker = stack.enter_context(broker_to_harm(fetch_jars(), directory / "kafka", QUICK_BROKER, 768, proxy.port))
         proxy.upstream = broker.behind_proxy
-        stack.enter_context(broker)
         artifact = make_artifact(directory / "artifact")
         yield Soak(broker, proxy, nursery, artifact, directory, seed, goal)

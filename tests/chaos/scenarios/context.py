@@ -13,7 +13,7 @@ from random import Random
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.jars import fetch_jars, what_is_missing
 from tests.brokers.kafka_nodes import KafkaNodes
-from tests.brokers.kafka_process import KafkaProcess
+from tests.brokers.kafka_process import KafkaProcess, broker_to_harm
 from tests.chaos.nursery import Nursery
 from tests.chaos.proxy import Proxy
 from tests.chaos.scenarios.registry import Skipped
@@ -67,7 +67,7 @@ class Context:
         """A broker of the scenario's own, to be killed and frozen."""
         _need_local_broker()
         directory = Path(tempfile.mkdtemp(dir=self.directory, prefix="broker-"))
-        with KafkaProcess(fetch_jars(), directory, QUICK_BROKER, heap_mb=512, proxied=proxied) as broker:
+        with broker_to_harm(fetch_jars(), directory, QUICK_BROKER, 512, proxied) as broker:
             yield broker
 
     @contextmanager
