@@ -59,6 +59,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     manifest = artifact.manifest
     metrics = Metrics(reset_reasons=REASONS[1:])
     metrics.set_model(artifact.digest, model.features, model.outputs, model.state_size)
+    metrics.live_streams_limit.set(settings.max_streams_per_partition)
     health = Health()
     engine = Engine(
         TimedModel(model, metrics),

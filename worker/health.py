@@ -84,6 +84,7 @@ def pages(metrics: Metrics, health: Health) -> dict[str, Route]:
         metrics: whose registry is scraped.
         health: what the probes ask.
     """
+    metrics.ready.set_function(lambda: float(health.ready_report()[0]))  # by the scrape: a loop that hangs is not ready
     scrape = make_wsgi_app(metrics.registry)
     return {
         "/metrics": lambda environ: through(scrape, environ),

@@ -110,16 +110,20 @@ class Metrics:
         self.checkpoint_offset = gauge("checkpoint_offset", "next_offset of the last checkpoint.")
         self.checkpoint_age_seconds = gauge("checkpoint_age_seconds", "Now minus the time of the last checkpoint.")
         self.live_streams = gauge("live_streams", "Streams with state in memory.")
+        self.live_streams_limit = gauge("live_streams_limit", "Streams that a partition may have.", ())
         self.consumer_lag_records = gauge("consumer_lag_records", "Log end minus the next offset to handle.")
+        self.unsaved_records = gauge("unsaved_records", "Offsets since the last checkpoint: what a crash replays.")
         self.input_retention_margin_seconds = gauge(
             "input_retention_margin_seconds", "Retention of the input topic minus the age of what a restore needs."
         )
+        self.ready = gauge("ready", "1 when /ready answers 200, else 0.", ())
         self.build_info = info("build", "Versions of cellstream and of what it runs on.")
         self.model_info = info("model", "The artifact in use.")
 
         self._by_partition = (
             *(self.checkpoint_bytes, self.checkpoint_offset, self.checkpoint_age_seconds),
-            *(self.live_streams, self.consumer_lag_records, self.input_retention_margin_seconds),
+            *(self.live_streams, self.consumer_lag_records, self.unsaved_records),
+            self.input_retention_margin_seconds,
         )
         self._partitions: set[int] = set()
         for reason in dead_letter_reasons:
@@ -174,12 +178,14 @@ class Metrics:
         *,
         live_streams: int | None = None,
         lag_records: int | None = None,
+        unsaved_records: int | None = None,
         retention_margin_s: float | None = None,
     ) -> None:
         """Set what is given of a partition; nothing happens when it is not ours."""
         values = (
             (self.live_streams, live_streams),
             (self.consumer_lag_records, lag_records),
+            (self.unsaved_records, unsaved_records),
             (self.input_retention_margin_seconds, retention_margin_s),
         )
         for gauge, value in values:

@@ -48,6 +48,7 @@ class Observer:
         self._clock = clock
         self._gauges_at = float("-inf")
         self._checkpointed_ms: dict[int, int] = {}
+        self._saved_to: dict[int, int] = {}  # partition -> the offset from which a restore would step
 
     def turn(self, worker: Worker) -> None:
         """The loop has turned."""
@@ -98,10 +99,12 @@ class Observer:
         for partition in partitions:
             self.metrics.release(partition)
             self._checkpointed_ms.pop(partition, None)
+            self._saved_to.pop(partition, None)
 
     def restored(self, state: PartitionState, start: Start, seconds: float) -> None:
         """A partition's checkpoint is loaded; what is left is to replay."""
         self.metrics.restore_seconds.observe(seconds)
+        self._saved_to[state.partition] = start.next_offset
         saved = start.saved
         if saved is not None:
             self.metrics.set_checkpoint(state.partition, saved.next_offset, saved.created_ms, saved.size_bytes)
@@ -124,6 +127,7 @@ class Observer:
             self.metrics.checkpoint_seconds.observe(result.seconds)
             self.metrics.set_checkpoint(ref.partition, ref.next_offset, result.created_ms, ref.size_bytes)
             self._checkpointed_ms[ref.partition] = result.created_ms
+            self._saved_to[ref.partition] = ref.next_offset
             log.info(
                 "checkpoint",
                 topic=ref.topic,
@@ -137,7 +141,10 @@ class Observer:
         for state in worker.states.values():
             end = worker.source.log_end(state.partition)
             lag = None if end is None else max(0, end - state.next_offset)
-            self.metrics.set_partition(state.partition, live_streams=len(state), lag_records=lag)
+            unsaved = max(0, state.next_offset - self._saved_to.get(state.partition, state.next_offset))
+            self.metrics.set_partition(
+                state.partition, live_streams=len(state), lag_records=lag, unsaved_records=unsaved
+            )
             created_ms = self._checkpointed_ms.get(state.partition)
             if self._retention_ms is not None and created_ms is not None:
                 age_ms = time.time() * 1000 - created_ms

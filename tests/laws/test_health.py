@@ -72,6 +72,17 @@ def test_live_means_that_the_loop_has_turned_lately(server: BoundedServer, healt
     assert json.loads(ask(server, "/live")[1]) == {"live": True, "last_turn_s": 0.0, "limit_s": 10}
 
 
+def test_the_metric_says_what_the_page_says(server: BoundedServer, health: Health, clock: Clock) -> None:
+    def shown() -> bytes:
+        return ask(server, "/metrics?name[]=cellstream_ready")[1].splitlines()[-1]
+
+    assert shown() == b"cellstream_ready 0.0"
+    health.ready = True
+    assert shown() == b"cellstream_ready 1.0"
+    clock.now_s += 11  # the loop hangs, and nobody is there to set anything
+    assert shown() == b"cellstream_ready 0.0"
+
+
 def test_ready_means_restored_and_live(server: BoundedServer, health: Health, clock: Clock) -> None:
     response, body = ask(server, "/ready")
     assert response.status == 503

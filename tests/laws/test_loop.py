@@ -207,6 +207,43 @@ def test_a_planned_stop_answers_while_it_saves() -> None:
     assert [ref.next_offset for ref in store.refs("samples", 0)][:1] == [len(LOG)]
 
 
+def test_unsaved_records_are_those_that_a_restore_would_step() -> None:
+    cluster, url = Cluster(topic_of([LOG])), f"memory://{uuid.uuid4()}"
+
+    def unsaved(worker: Worker) -> float | None:
+        return worker.observer.metrics.registry.get_sample_value("cellstream_unsaved_records", {"partition": "0"})
+
+    def start() -> Worker:
+        worker = worker_on(cluster, Script({}), url, [6])
+        worker.observer._clock = itertools.count(0, 2).__next__  # the gauges are set in every turn
+        worker.startup()
+        return worker
+
+    worker, saves = start(), Event()
+    store = worker.keeper._writer.store
+    write = store.write
+
+    def write_when_told(snapshot: AnySnapshot) -> CheckpointRef:
+        assert saves.wait(60)
+        return write(snapshot)
+
+    store.write = write_when_told  # type: ignore[method-assign]
+    worker.run(Stop(cluster))
+    assert unsaved(worker) == len(LOG)
+    saves.set()
+    for _ in range(3):  # what is due once more, and what that has left
+        assert worker.keeper.wait(60)
+        worker.turn()
+    (newest, *_) = store.refs("samples", 0)
+    assert unsaved(worker) == len(LOG) - newest.next_offset
+    worker.fail()
+    successor = start()
+    while 0 not in successor.states or successor.states[0].next_offset < len(LOG):
+        successor.turn()
+    assert unsaved(successor) == len(LOG) - newest.next_offset
+    successor.fail()
+
+
 def test_a_partition_that_goes_is_saved_where_that_spares_its_next_owner_more_than_it_takes() -> None:
     cluster = Cluster(topic_of([LOG]))
     keeper = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [6]).keeper

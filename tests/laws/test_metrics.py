@@ -42,7 +42,7 @@ def exercised(now_s: float = 1000.0) -> Metrics:
     metrics.observe_latency([999_000, 999_500, 2_000_000, -1])
     metrics.set_model("ab" * 32, 6, 4, 112)
     metrics.assign(3)
-    metrics.set_partition(3, live_streams=7, lag_records=8, retention_margin_s=9.5)
+    metrics.set_partition(3, live_streams=7, lag_records=8, unsaved_records=6, retention_margin_s=9.5)
     metrics.set_checkpoint(3, next_offset=50, created_ms=940_000, size_bytes=123)
     return metrics
 
@@ -147,7 +147,7 @@ def test_partition_that_was_released_is_shown_no_more_and_late_news_of_it_are_dr
     metrics.release(3)
     metrics.release(3)
     metrics.set_checkpoint(3, next_offset=60, created_ms=1, size_bytes=1)
-    metrics.set_partition(3, live_streams=1, lag_records=2, retention_margin_s=3)
+    metrics.set_partition(3, live_streams=1, lag_records=2, unsaved_records=4, retention_margin_s=3)
     assert partitions_shown(metrics) == {"4"}
 
 
