@@ -69,9 +69,7 @@ def cached(name: str, fetch: Callable[[Path], None]) -> Path:
     return target
 
 
-def answer_of(
-    command: Sequence[str | Path], directory: Path | None = None, timeout_s: float = 300, **environment: str
-) -> str:
+def answer_of(command: Sequence[str | Path], directory: Path | None = None, stdin: str = "", **environment: str) -> str:
     """What a program that succeeds writes to its standard output.
 
     Raises:
@@ -84,7 +82,8 @@ def answer_of(
         check=False,
         capture_output=True,
         text=True,
-        timeout=timeout_s,
+        input=stdin,
+        timeout=300,
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
