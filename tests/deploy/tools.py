@@ -7,6 +7,7 @@ rights are needed, and the machine's own index may be old or empty. On other sys
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import tempfile
@@ -20,6 +21,8 @@ from tests.brokers.choice import must_have_broker
 from tests.brokers.jars import CACHE
 
 PROMETHEUS = "2.42.0"  # Debian 12
+KUSTOMIZE = "5.8.1"
+OLDEST_KUSTOMIZE = 5  # of kubectl 1.27
 
 
 def prometheus_tool(name: str) -> Path:
@@ -35,6 +38,22 @@ def prometheus_tool(name: str) -> Path:
         return (
             Path(found) if found else cannot(f"install {name} {PROMETHEUS} or newer; it could not be fetched: {fault}")
         )
+
+
+def kustomize() -> list[str | Path]:
+    """The command that builds a kustomization: kubectl's own, where there is one that is new enough, else Go builds it.
+
+    Building takes about a minute of processor time; kubectl costs nothing and has given the same output.
+    """
+    for command in (["kubectl", "kustomize"], ["kustomize", "build"]):
+        said = _said([command[0], "version", *(["--client"] if command[0] == "kubectl" else [])])
+        found = re.search(r"(?:Kustomize Version: |^)v(\d+)\.", said, re.MULTILINE)
+        if found and int(found[1]) >= OLDEST_KUSTOMIZE:
+            return [*command]
+    try:
+        return [cached(f"kustomize-{KUSTOMIZE}", _build_kustomize) / "kustomize", "build"]
+    except (AssertionError, FileNotFoundError) as fault:
+        cannot(f"install kubectl 1.27, kustomize {OLDEST_KUSTOMIZE} or Go 1.24, or newer; {fault}")
 
 
 def cannot(words: str) -> NoReturn:
@@ -87,6 +106,17 @@ def answer_of(command: Sequence[str | Path], directory: Path | None = None, stdi
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
+
+
+def _said(command: list[str]) -> str:
+    """What a program that may not be there writes."""
+    if shutil.which(command[0]) is None:
+        return ""
+    return subprocess.run(command, check=False, capture_output=True, text=True, timeout=60).stdout
+
+
+def _build_kustomize(target: Path) -> None:
+    answer_of(["go", "install", f"sigs.k8s.io/kustomize/kustomize/v5@v{KUSTOMIZE}"], GOBIN=str(target))
 
 
 def _fetch_prometheus(target: Path) -> None:
