@@ -98,7 +98,7 @@ def test_links_lead_to_files_and_headings() -> None:
 
 def test_paths_of_the_repository_named_in_the_text_exist() -> None:
     for page, span in spans():
-        if re.fullmatch(r"\.?(worker|training|tests|docs|requirements|ci)/[\w./]*", span):
+        if re.fullmatch(r"\.?(worker|training|tests|docs|deploy|requirements|ci)/[\w./]*", span):
             assert (ROOT / span).exists(), f"{page}: {span}"
 
 

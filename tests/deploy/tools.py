@@ -21,6 +21,7 @@ from tests.brokers.choice import must_have_broker
 from tests.brokers.jars import CACHE
 
 PROMETHEUS = "2.42.0"  # Debian 12
+COMPOSE = "2.16.2"
 KUSTOMIZE = "5.8.1"
 OLDEST_KUSTOMIZE = 5  # of kubectl 1.27
 
@@ -54,6 +55,14 @@ def kustomize() -> list[str | Path]:
         return [cached(f"kustomize-{KUSTOMIZE}", _build_kustomize) / "kustomize", "build"]
     except (AssertionError, FileNotFoundError) as fault:
         cannot(f"install kubectl 1.27, kustomize {OLDEST_KUSTOMIZE} or Go 1.24, or newer; {fault}")
+
+
+def compose_parser() -> Path:
+    """The reference parser of Compose files, which `docker compose` is built on; Go builds it in some seconds."""
+    try:
+        return cached(f"compose-go-{COMPOSE}", _build_compose_parser) / "cmd"
+    except (AssertionError, FileNotFoundError) as fault:
+        cannot(f"install Go 1.24 or newer; {fault}")
 
 
 def cannot(words: str) -> NoReturn:
@@ -117,6 +126,10 @@ def _said(command: list[str]) -> str:
 
 def _build_kustomize(target: Path) -> None:
     answer_of(["go", "install", f"sigs.k8s.io/kustomize/kustomize/v5@v{KUSTOMIZE}"], GOBIN=str(target))
+
+
+def _build_compose_parser(target: Path) -> None:
+    answer_of(["go", "install", f"github.com/compose-spec/compose-go/v2/cmd@v{COMPOSE}"], GOBIN=str(target))
 
 
 def _fetch_prometheus(target: Path) -> None:
