@@ -21,7 +21,7 @@ from tests.deploy.exposition import asked_for, exercised, series_names, work
 from tests.deploy.test_alerts import RECORDED, RULES, rules
 from tests.deploy.tools import answer_of, prometheus_tool
 from tests.deployment import until
-from worker.health import Health, serve
+from worker.health import Health, pages, serve
 
 DASHBOARD = json.loads(FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
@@ -104,7 +104,7 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
         while not over.wait(0.1):
             work(metrics)
 
-    server = serve(metrics, health, "127.0.0.1", 0)
+    server = serve(pages(metrics, health), "127.0.0.1", 0)
     worker = threading.Thread(target=live)
     worker.start()
     prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{server.port}")

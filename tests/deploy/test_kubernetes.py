@@ -13,7 +13,7 @@ import yaml
 
 from deploy.kubernetes.prometheus_rule import FILE, rendered
 from tests.deploy.tools import answer_of, kustomize
-from worker.health import Health, serve
+from worker.health import Health, pages, serve
 from worker.metrics import Metrics
 from worker.settings import Settings, load_settings
 
@@ -67,7 +67,7 @@ def status(path: str) -> int:
     """What a worker that is well answers to a request for a page."""
     health = Health()
     health.ready = True
-    server = serve(Metrics(), health, "127.0.0.1", 0)
+    server = serve(pages(Metrics(), health), "127.0.0.1", 0)
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{server.port}{path}", timeout=60) as answer:
             return int(answer.status)
