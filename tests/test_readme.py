@@ -126,7 +126,7 @@ def test_settings_page_has_every_property_that_is_refused() -> None:
 def test_records_page_has_every_reason_of_an_end_and_of_a_dead_letter() -> None:
     ends = {row[1].strip("`") for row in rows("docs/records.md", "Markers")} - {"reason"}
     assert ends == set(REASONS[1:])
-    sources = "".join(source.read_text() for source in (ROOT / "worker").glob("*.py"))
+    sources = "".join(source.read_text() for source in (ROOT / "worker").rglob("*.py"))
     raised = set(re.findall(r'BadRecord\(\s*"(\w+)"', sources))
     derived = {"wrong_feature_count", "wrong_type", "not_finite"}  # of msgspec's messages
     letters = {row[0].strip("`") for row in rows("docs/records.md", "Dead letters") if len(row) == 3} - {"reason"}

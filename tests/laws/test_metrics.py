@@ -77,7 +77,7 @@ def test_every_metric_is_documented_and_every_documented_metric_exists() -> None
 
 
 def test_every_reason_in_the_code_is_documented() -> None:
-    sources = [path.read_text() for path in (ROOT / "worker").glob("*.py")]
+    sources = [path.read_text() for path in (ROOT / "worker").rglob("*.py")]
     reasons = {reason for source in sources for reason in re.findall(r'BadRecord\(\s*"(\w+)"', source)}
     assert reasons
     assert {reason for reason in reasons if f"`{reason}`" not in DOCUMENT} == set()

@@ -1,15 +1,8 @@
-"""Sample values to arrays: one codec per wire format, in bulk where the poll allows it.
-
-A codec takes the values of a poll and returns arrays; whatever it cannot read it returns as `BadRecord`, by
-position. The usual poll holds one plain sample a record and is decoded in bulk; as soon as one value is anything
-else, each is looked at alone. Both roads give the same arrays.
-"""
+"""The codec `json`: objects that hold a vector, named features, or a chunk."""
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from itertools import chain
 from operator import attrgetter
 from typing import Any
@@ -18,126 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from worker.codecs.codec import Codec, Decoded, Sample
 from worker.errors import BadRecord
-
-RESERVED = ("features", "samples", "timestep", "end_of_sequence", "start_of_sequence")
-
-
-@dataclass(slots=True)
-class Decoded:
-    """The samples of a poll.
-
-    Attributes:
-        inputs: `(samples, features)` float32, finite, in record order.
-        counts: `(records,)` int64, samples of each record; 0 for tombstones and bad ones.
-        starts: records whose first sample begins a sequence by their own word.
-        ends: records after which their stream's sequence is over by their own word.
-        bad: what could not be read, by record.
-        stream_ids: taken from the values, where a codec was told to; else None.
-    """
-
-    inputs: NDArray[np.float32]
-    counts: NDArray[np.int64]
-    starts: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    bad: dict[int, BadRecord] = field(default_factory=dict)
-    stream_ids: list[bytes | None] | None = None
-
-
-@dataclass(slots=True)
-class Sample:
-    """One decoded value: `inputs` is `(samples, features)` float32, perhaps none at all."""
-
-    inputs: NDArray[np.float32]
-    start: bool = False
-    end: bool = False
-    stream_id: bytes | None = None
-
-
-class Codec(ABC):
-    """Decode the values of a poll; tombstones and limits are the same for every wire format."""
-
-    def __init__(self, features: int, max_bytes: int, max_samples: int) -> None:
-        self.features = features
-        self.max_bytes = max_bytes
-        self.max_samples = max_samples
-
-    def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        """Decode a poll's values; never raises for what they hold."""
-        if values and None not in values:
-            decoded = self._bulk(values)  # type: ignore[arg-type]
-            if decoded is not None and np.isfinite(decoded.inputs).all():
-                return decoded
-        return self._one_by_one(values)
-
-    @abstractmethod
-    def _bulk(self, values: Sequence[bytes]) -> Decoded | None:
-        """All values at once, or None when any needs to be looked at alone. None of them is a tombstone."""
-
-    @abstractmethod
-    def _one(self, value: bytes) -> Sample:
-        """One value of at most `max_bytes`.
-
-        Raises:
-            BadRecord: it is not a sample.
-        """
-
-    def _one_by_one(self, values: Sequence[bytes | None]) -> Decoded:
-        pieces: list[NDArray[np.float32]] = []
-        decoded = Decoded(np.empty((0, self.features), np.float32), np.zeros(len(values), np.int64))
-        ids: list[bytes | None] = [None] * len(values)
-        for position, value in enumerate(values):
-            if value is None:
-                continue
-            try:
-                sample = self._checked(value)
-            except BadRecord as fault:
-                decoded.bad[position] = fault
-                continue
-            ids[position] = sample.stream_id
-            decoded.counts[position] = len(sample.inputs)
-            pieces.append(sample.inputs)
-            if sample.start:
-                decoded.starts.append(position)
-            if sample.end:
-                decoded.ends.append(position)
-        if pieces:
-            decoded.inputs = np.concatenate(pieces)
-        if any(stream_id is not None for stream_id in ids):
-            decoded.stream_ids = ids
-        return decoded
-
-    def _checked(self, value: bytes) -> Sample:
-        if len(value) > self.max_bytes:
-            raise BadRecord("oversized_value", f"expected at most {self.max_bytes} bytes, received {len(value)}")
-        sample = self._one(value)
-        if len(sample.inputs) > self.max_samples:
-            raise BadRecord(
-                "oversized_chunk", f"expected at most {self.max_samples} samples, received {len(sample.inputs)}"
-            )
-        if not np.isfinite(sample.inputs).all():
-            row, column = np.argwhere(~np.isfinite(sample.inputs))[0]
-            raise BadRecord("not_finite", f"sample {row}, feature {column}: not a finite float32 number")
-        return sample
-
-
-class Float32Codec(Codec):
-    """The raw little-endian vector; several in a row are a chunk."""
-
-    def _bulk(self, values: Sequence[bytes]) -> Decoded | None:
-        width = 4 * self.features
-        if set(map(len, values)) != {width} or width > self.max_bytes:
-            return None
-        inputs = np.frombuffer(b"".join(values), "<f4").reshape(len(values), self.features)
-        return Decoded(inputs.astype(np.float32, copy=False), np.ones(len(values), np.int64))
-
-    def _one(self, value: bytes) -> Sample:
-        width = 4 * self.features
-        if not value or len(value) % width:
-            raise BadRecord(
-                "wrong_size", f"expected {width} bytes ({self.features} float32) or a multiple, received {len(value)}"
-            )
-        return Sample(np.frombuffer(value, "<f4").reshape(-1, self.features).astype(np.float32, copy=False))
 
 
 class JsonCodec(Codec):
