@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import orjson
 import pytest
@@ -26,6 +27,7 @@ from worker.commands.sample_sources import (
     Sample,
     encode_float32,
     encode_json,
+    encode_msgpack,
     read_csv,
     read_ndjson,
     read_sequences,
@@ -113,6 +115,18 @@ def test_csv_bad_rows_are_named_by_line(row: str):
 def test_csv_without_a_usable_header_is_wrong_usage(header: str):
     with pytest.raises(UsageError, match="line 1"):
         table(f"{header}\ns,1,2\n")
+
+
+def test_msgpack_says_what_json_says():
+    line = b'{"stream_id": "a", "features": [0.1, 2], "end_of_sequence": true, "timestep": 4}\n'
+    (packed,) = read_ndjson(io.BytesIO(line), Fields(), encode_msgpack)
+    (text,) = ndjson(line)
+    assert isinstance(packed, Sample)
+    assert isinstance(text, Sample)
+    assert msgspec.msgpack.decode(packed.value) == json.loads(text.value)
+    assert packed.key == text.key
+    (row,) = table("x,stream_id\n1,s\n", encode_msgpack)
+    assert msgspec.msgpack.decode(row.value) == {"x": 1.0}
 
 
 def test_float32_markers_become_headers():

@@ -11,7 +11,7 @@ import structlog
 from worker.admin import Cluster
 from worker.artifact import RESERVED_FEATURES, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
-from worker.codecs import Codec, Float32Codec, JsonCodec
+from worker.codecs import Codec, Float32Codec, JsonCodec, MsgpackCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
@@ -23,6 +23,7 @@ from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.metrics import Metrics
 from worker.model.tensorflow_setup import setup_tensorflow
+from worker.msgpack_encoding import MsgpackEncoder
 from worker.observer import Observer, TimedModel
 from worker.reading import Reader
 from worker.recovery import Policies
@@ -32,6 +33,7 @@ from worker.settings import Settings
 log = structlog.get_logger("cellstream")
 
 TOPICS_WITHIN_S = 3.0
+ENCODERS = {"json": ProbabilityEncoder, "msgpack": MsgpackEncoder}
 
 
 @contextmanager
@@ -64,7 +66,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     engine = Engine(
         TimedModel(model, metrics),
         Reader(codec, settings.stream_id_from),
-        ProbabilityEncoder(manifest.classes, artifact.digest[:12]),
+        ENCODERS[settings.output_codec](manifest.classes, artifact.digest[:12]),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,
@@ -153,8 +155,9 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
     if kind == "field" and name in (*features, *RESERVED_FEATURES):
         raise UsageError(f"--stream-id-from field:{name}: that field holds something else of a sample")
     if settings.input_codec == "float32":
-        return Float32Codec(len(features), *limits)
-    return JsonCodec(features, *limits, name if kind == "field" else None)
+        return Float32Codec(len(features), *limits, settings.missing)
+    codec = MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec
+    return codec(features, *limits, name if kind == "field" else None, settings.missing)
 
 
 def _sink(settings: Settings, conf: dict[str, str]) -> Sink:

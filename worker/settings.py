@@ -72,11 +72,12 @@ class Settings(BaseModel):
     checkpoints_kept: int = Field(3, ge=2, description="checkpoints kept for each partition, at least 2")
     delivery: Literal["exactly_once", "at_least_once"] = Field("exactly_once", description="delivery guarantee")
     commit_interval_ms: int = Field(100, ge=1, le=1000, description="milliseconds between commits")
-    input_codec: Literal["json", "float32"] = Field("json", description="codec of sample values")
-    output_codec: Literal["json"] = Field("json", description="codec of probability values")
     output_per: Literal["sample", "record"] = Field(
         "sample", description="an event for each sample, or one with lists for all samples of a record"
     )
+    input_codec: Literal["json", "msgpack", "float32"] = Field("json", description="codec of sample values")
+    output_codec: Literal["json", "msgpack"] = Field("json", description="codec of probability values")
+    missing: Literal["refuse", "zero", "nan"] = Field("refuse", description="what a missing (null) feature becomes")
     stream_id_from: str = Field(
         "key",
         pattern=r"^(key|header:.+|field:.+)$",

@@ -1,7 +1,20 @@
 """Sample values to arrays: one codec for each wire format."""
 
-from worker.codecs.codec import Codec, Decoded, Sample
+from worker.codecs.codec import Codec, Decoded, Missing, Sample
 from worker.codecs.float32 import Float32Codec
-from worker.codecs.json import JsonCodec
+from worker.codecs.json import JSON, JsonCodec
+from worker.codecs.msgpack import MSGPACK, MsgpackCodec
+from worker.codecs.stream_ids import StreamIdField
 
-__all__ = ["Codec", "Decoded", "Float32Codec", "JsonCodec", "Sample"]
+__all__ = [
+    "JSON",
+    "MSGPACK",
+    "Codec",
+    "Decoded",
+    "Float32Codec",
+    "JsonCodec",
+    "Missing",
+    "MsgpackCodec",
+    "Sample",
+    "StreamIdField",
+]

@@ -10,11 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import BadRecord
+
+Missing = Literal["refuse", "zero", "nan"]
 
 
 @dataclass(slots=True)
@@ -22,7 +25,7 @@ class Decoded:
     """The samples of a poll.
 
     Attributes:
-        inputs: `(samples, features)` float32, finite, in record order.
+        inputs: `(samples, features)` float32, in record order; finite, but for missing numbers that may stay NaN.
         counts: `(records,)` int64, samples of each record; 0 for tombstones and bad ones.
         starts: records whose first sample begins a sequence by their own word.
         ends: records after which their stream's sequence is over by their own word.
@@ -49,19 +52,29 @@ class Sample:
 
 
 class Codec(ABC):
-    """Decode the values of a poll; tombstones and limits are the same for every wire format."""
+    """Decode the values of a poll; tombstones, limits and missing numbers are the same for every wire format.
 
-    def __init__(self, features: int, max_bytes: int, max_samples: int) -> None:
+    Args:
+        features: of a sample.
+        max_bytes: of a value.
+        max_samples: of a chunk.
+        missing: what becomes of a missing number, which codecs hand over as NaN.
+    """
+
+    def __init__(self, features: int, max_bytes: int, max_samples: int, missing: Missing = "refuse") -> None:
         self.features = features
         self.max_bytes = max_bytes
         self.max_samples = max_samples
+        self.missing = missing
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a poll's values; never raises for what they hold."""
         if values and None not in values:
             decoded = self._bulk(values)  # type: ignore[arg-type]
-            if decoded is not None and np.isfinite(decoded.inputs).all():
-                return decoded
+            if decoded is not None:
+                decoded.inputs = self._filled(decoded.inputs)
+                if not self._unusable(decoded.inputs).any():
+                    return decoded
         return self._one_by_one(values)
 
     @abstractmethod
@@ -109,7 +122,15 @@ class Codec(ABC):
             raise BadRecord(
                 "oversized_chunk", f"expected at most {self.max_samples} samples, received {len(sample.inputs)}"
             )
-        if not np.isfinite(sample.inputs).all():
-            row, column = np.argwhere(~np.isfinite(sample.inputs))[0]
+        sample.inputs = self._filled(sample.inputs)
+        unusable = self._unusable(sample.inputs)
+        if unusable.any():
+            row, column = np.argwhere(unusable)[0]
             raise BadRecord("not_finite", f"sample {row}, feature {column}: not a finite float32 number")
         return sample
+
+    def _filled(self, inputs: NDArray[np.float32]) -> NDArray[np.float32]:
+        return np.where(np.isnan(inputs), np.float32(0), inputs) if self.missing == "zero" else inputs
+
+    def _unusable(self, inputs: NDArray[np.float32]) -> NDArray[np.bool_]:
+        return np.isinf(inputs) if self.missing == "nan" else ~np.isfinite(inputs)

@@ -26,6 +26,7 @@ from worker.commands.sample_sources import (
     Sample,
     encode_float32,
     encode_json,
+    encode_msgpack,
     read_csv,
     read_ndjson,
     read_sequences,
@@ -36,6 +37,7 @@ from worker.settings import Settings
 
 DATASETS = "cellstream.datasets"
 SHOWN_BAD_LINES = 20
+ENCODERS: dict[str, Encoder] = {"json": encode_json, "msgpack": encode_msgpack, "float32": encode_float32}
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,7 @@ def publish(
 
     Example: `cellstream publish basic-motions --rate 200`
     """
-    encode = encode_float32 if settings.input_codec == "float32" else encode_json
+    encode = ENCODERS[settings.input_codec]
     fields = Fields(stream_id_column, timestamp_column)
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as stack:

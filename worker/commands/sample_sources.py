@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import zip_longest
 from typing import Any, BinaryIO, NamedTuple
 
+import msgspec
 import numpy as np
 import orjson
 
@@ -53,6 +54,11 @@ class Fields(NamedTuple):
 def encode_json(fields: dict[str, Any]) -> tuple[bytes, Headers | None]:
     """The `json` codec: the fields as they are, markers included."""
     return orjson.dumps(fields), None
+
+
+def encode_msgpack(fields: dict[str, Any]) -> tuple[bytes, Headers | None]:
+    """The `msgpack` codec: the fields as they are, markers included."""
+    return msgspec.msgpack.encode(fields), None
 
 
 def encode_float32(fields: dict[str, Any]) -> tuple[bytes, Headers | None]:
@@ -122,7 +128,7 @@ def read_csv(
             texts = dict(zip(header, row, strict=True))
             numbers = {name: _number(name, texts[name]) for name in names}
             # A name finds its place in any artifact; a raw vector has only the order of the columns.
-            features_of_row = numbers if encode is encode_json else {"features": list(numbers.values())}
+            features_of_row = numbers if encode is not encode_float32 else {"features": list(numbers.values())}
             yield _sample({**features_of_row, **_plain(texts, fields)}, fields, encode)
         except StopIteration:
             return

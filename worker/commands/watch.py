@@ -19,6 +19,7 @@ from rich.live import Live
 from worker.admin import partition_count
 from worker.commands.event_view import Event, EventView, one_json_line, one_line, parse_event
 from worker.errors import FatalFault
+from worker.msgpack_encoding import json_of
 from worker.options import with_settings
 from worker.settings import Settings
 
@@ -29,7 +30,7 @@ REDRAWS_PER_S = 8
 Shown = list[tuple[bytes, Event]]
 
 
-@with_settings("bootstrap_servers", "output_topic")
+@with_settings("bootstrap_servers", "output_topic", "output_codec")
 def watch(
     settings: Settings,
     *,
@@ -37,7 +38,7 @@ def watch(
     limit: Annotated[int | None, typer.Option(min=1, help="End after this many events.")] = None,
     stream: Annotated[list[str] | None, typer.Option(help="Only this stream ID; may be repeated.")] = None,
     rows: Annotated[int, typer.Option(min=1, help="Most streams in the table.")] = 20,
-    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as in the topic.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="One event a line, as JSON.")] = False,
 ) -> None:
     """Show the probability events of committed transactions: those of the streams that were active last.
 
@@ -50,11 +51,12 @@ def watch(
     consumer = _reader(settings, OFFSET_BEGINNING if from_beginning else OFFSET_END)
     console = Console()
     view = EventView(rows, settings.output_topic)
+    read = json_of if settings.output_codec == "msgpack" else bytes
     live = console.is_terminal and not as_json
     with _asked_to_stop() as stop, _screen(console, view) if live else _lines(as_json) as show:
         left = limit
         while not stop.is_set() and left != 0:
-            shown = _poll(consumer, wanted, view)[:left]
+            shown = _poll(consumer, wanted, view, read)[:left]
             left = None if left is None else left - len(shown)
             show(shown)
     consumer.close()
@@ -82,7 +84,7 @@ def _reader(settings: Settings, offset: int) -> Consumer:
     return consumer
 
 
-def _poll(consumer: Consumer, wanted: set[bytes], view: EventView) -> Shown:
+def _poll(consumer: Consumer, wanted: set[bytes], view: EventView, read: Callable[[bytes], bytes]) -> Shown:
     shown: Shown = []
     messages: list[Message] = consumer.consume(1, POLL_S)
     if messages:
@@ -95,11 +97,12 @@ def _poll(consumer: Consumer, wanted: set[bytes], view: EventView) -> Shown:
             raise FatalFault(f"topic {view.topic}: {fault.name()}: {fault.str()}")
         if wanted and message.key() not in wanted:
             continue
-        event = parse_event(message.value())
+        value = read(message.value() or b"")
+        event = parse_event(value)
         if event is None:
             view.unreadable += 1
         else:
-            shown.append((message.value(), event))
+            shown.append((value, event))
     return shown
 
 

@@ -1,0 +1,118 @@
+"""Probability events and closing events in MessagePack: the fields of the JSON events, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import repeat
+from typing import Any
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from worker.encoding import ProbabilityEncoder, _sequence
+from worker.sequences import REASONS, Closing
+
+NIL = b"\xc0"
+FLOAT32 = 0xCA
+EVENT, CLOSING_EVENT = b"\x87", b"\x88"  # maps of 7 and of 8 fields
+PAIR = b"\x92"
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+class MsgpackEncoder(ProbabilityEncoder):
+    """Write events in MessagePack; numbers are float32 as the model gave them, null where it gave none.
+
+    Args:
+        classes: one name for a single probability, or one for each column of the output.
+        model: the short artifact digest that every event names.
+    """
+
+    def __init__(self, classes: Sequence[str], model: str) -> None:
+        super().__init__(classes, model)
+        self._columns = len(classes)
+        if self._columns == 1:
+            numbers = _pack("probability") + b"%b"
+        else:
+            names = b"".join(_escaped(_pack(name)) + b"%b" for name in classes)
+            numbers = _pack("probabilities") + _escaped(_map_header(self._columns)) + names
+        self._last = _pack("model") + _pack(model)
+        self._template = b"".join(
+            (b"%b", _pack("timestep"), b"%b", numbers, _pack("timestamp"), b"%b", _pack("source"), PAIR, b"%b%b",
+             _escaped(self._last))
+        )  # fmt: skip
+
+    def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
+        """The part of an event that is the same for a whole sequence."""
+        sequence = _sequence(partition, start, start_sample).decode()
+        return EVENT + _pack("stream_id") + _pack(stream_id.decode()) + _pack("sequence") + _pack(sequence)
+
+    def encode(
+        self,
+        partition: int,
+        prefixes: Sequence[bytes],
+        timesteps: NDArray[np.int64],
+        outputs: NDArray[np.float32],
+        times: Sequence[int],
+        offsets: Sequence[int],
+    ) -> list[bytes]:
+        """One event for each sample; `outputs` is `(samples, columns)` float32, contiguous."""
+        if not prefixes:
+            return []
+        numbers = _numbers(outputs)
+        columns = [numbers[i :: self._columns] for i in range(self._columns)]
+        here = repeat(_pack(partition))
+        rows = zip(
+            prefixes, map(_pack, timesteps.tolist()), *columns, map(_pack, times), here, map(_pack, offsets),
+            strict=False,
+        )  # fmt: skip
+        return list(map(self._template.__mod__, rows))
+
+    def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
+        """The event that says that a sequence is over."""
+        prefix = self.prefix(closing.stream_id, partition, closing.start, closing.start_sample)
+        fields = {"end_of_sequence": True, "reason": REASONS[closing.reason], "length": int(closing.length)}
+        placed = {**fields, "timestamp": int(time), "source": [partition, int(offset)]}
+        return CLOSING_EVENT + prefix[1:] + b"".join(_pack(k) + _pack(v) for k, v in placed.items()) + self._last
+
+
+def json_of(value: bytes | None) -> bytes:
+    """An event as the JSON codec would have written it; what is no event as something that is none there, either."""
+    try:
+        event: dict[str, Any] = msgspec.msgpack.decode(value or b"", type=dict)
+        for name in ("probability", "probabilities"):
+            found = event.get(name)
+            if isinstance(found, dict):
+                event[name] = {key: _shortest(number) for key, number in found.items()}
+            elif found is not None:
+                event[name] = _shortest(found)
+        return orjson.dumps(event, option=orjson.OPT_SERIALIZE_NUMPY)
+    except (ValueError, TypeError, RecursionError):
+        return b""
+
+
+def _shortest(number: Any) -> Any:
+    return np.float32(number) if isinstance(number, float) else number
+
+
+def _numbers(outputs: NDArray[np.float32]) -> list[bytes]:
+    flat = outputs.ravel()
+    packed = np.empty((len(flat), 5), np.uint8)
+    packed[:, 0] = FLOAT32
+    packed[:, 1:] = flat.astype(">f4").view(np.uint8).reshape(-1, 4)
+    whole = packed.tobytes()
+    numbers = [whole[i : i + 5] for i in range(0, len(whole), 5)]
+    for i in np.flatnonzero(~np.isfinite(flat)).tolist():
+        numbers[i] = NIL
+    return numbers
+
+
+def _map_header(fields: int) -> bytes:
+    return bytes([0x80 | fields]) if fields < 16 else b"\xde" + fields.to_bytes(2, "big")
+
+
+def _escaped(packed: bytes) -> bytes:
+    """Bytes that stand in a `%` template."""
+    return packed.replace(b"%", b"%%")
