@@ -11,11 +11,12 @@ import structlog
 from worker.admin import Cluster
 from worker.artifact import RESERVED_FEATURES, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
-from worker.codecs import Codec, Float32Codec, JsonCodec, MsgpackCodec
+from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import FatalFault, Refused, UsageError
+from worker.field_paths import Path, field_path, parse_path
 from worker.health import Health, pages
 from worker.http_server import Serving
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
@@ -151,13 +152,27 @@ def _retention_ms(cluster: Cluster, topic: str) -> int | None:
 
 def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
     limits = settings.max_record_bytes, settings.max_samples_per_record
-    kind, _, name = settings.stream_id_from.partition(":")
-    if kind == "field" and name in (*features, *RESERVED_FEATURES):
-        raise UsageError(f"--stream-id-from field:{name}: that field holds something else of a sample")
+    stream_id = field_path(settings.stream_id_from)
+    if stream_id is not None and len(stream_id) == 1 and stream_id[0] in (*features, *RESERVED_FEATURES):
+        raise UsageError(f"--stream-id-from {settings.stream_id_from}: that field holds something else of a sample")
     if settings.input_codec == "float32":
         return Float32Codec(len(features), *limits, settings.missing)
     codec = MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec
-    return codec(features, *limits, name if kind == "field" else None, settings.missing)
+    nested = stream_id is not None and len(stream_id) > 1
+    if not (nested or settings.features_from or settings.timestep_from or settings.event_time_from):
+        return codec(features, *limits, None if stream_id is None else str(stream_id[0]), settings.missing)
+    paths = None if settings.features_from is None else [parse_path(path) for path in settings.features_from]
+    if paths is not None and len(paths) not in (1, len(features)):
+        raise UsageError(
+            f"--features-from: {len(paths)} paths; expected one for each of the artifact's {len(features)} features, "
+            "in their order, or a single one of a list of them all"
+        )
+    timestep, event_time = _path(settings.timestep_from), _path(settings.event_time_from)
+    return MappedCodec(codec(features, *limits, None, settings.missing), paths, stream_id, timestep, event_time)
+
+
+def _path(text: str | None) -> Path | None:
+    return None if text is None else parse_path(text)
 
 
 def _sink(settings: Settings, conf: dict[str, str]) -> Sink:

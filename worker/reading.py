@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,6 +64,9 @@ class Reader:
         if batch.headers is not None:
             values = self._header_markers(batch, start, end)
         decoded = self._codec.decode(values)
+        if decoded.times is not None:
+            found = zip(decoded.times, batch.times, strict=True)
+            batch = replace(batch, times=[own if time is None else time for time, own in found])
         start[decoded.starts] = START
         end[decoded.ends] = FIELD
         if None in values:
@@ -89,9 +92,9 @@ class Reader:
         for i, headers in enumerate(batch.headers):
             if not headers:
                 continue
-            if _flag(headers, START_HEADER):
+            if marked(headers, START_HEADER):
                 start[i] = START
-            if _flag(headers, END_HEADER):
+            if marked(headers, END_HEADER):
                 end[i] = HEADER
                 values[i] = values[i] or None
         return values
@@ -101,14 +104,14 @@ class Reader:
     ) -> Sequence[bytes | None]:
         if self._id_header is not None:
             headers: Sequence[Headers | None] = batch.headers or [None] * len(batch)
-            return [_header(h, self._id_header) if h else None for h in headers]
+            return [last_header(h, self._id_header) if h else None for h in headers]
         if self._id_in_value:  # a marker without a value has no fields; its key is all it can be known by
             found = from_values or [None] * len(batch)
             return [key if value is None else i for i, key, value in zip(found, batch.keys, values, strict=True)]
         return batch.keys
 
 
-def _header(headers: Headers, name: str) -> bytes | None:
+def last_header(headers: Headers, name: str) -> bytes | None:
     """The last header of a name, as Kafka's own `lastHeader`."""
     for key, value in reversed(headers):
         if key == name:
@@ -116,6 +119,7 @@ def _header(headers: Headers, name: str) -> bytes | None:
     return None
 
 
-def _flag(headers: Headers, name: str) -> bool:
-    value = _header(headers, name)
+def marked(headers: Headers, name: str) -> bool:
+    """Whether a marker header is there and does not say no."""
+    value = last_header(headers, name)
     return value is not None and value.lower() not in FALSE_HEADERS

@@ -14,9 +14,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from worker.errors import UsageError
+from worker.field_paths import field_path, parse_path
 
 PREFIX = "CELLSTREAM_"
 TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
@@ -83,6 +92,11 @@ class Settings(BaseModel):
         pattern=r"^(key|header:.+|field:.+)$",
         description="where the stream ID is: key, header:NAME or field:NAME",
     )
+    features_from: tuple[str, ...] | None = Field(
+        None, description="paths of the features in a value, or the one of a list of them: $.payload.acc[0],$.temp"
+    )
+    timestep_from: str | None = Field(None, description="path of the producer's own count in a value: $.seq")
+    event_time_from: str | None = Field(None, description="path of the event time in a value [record timestamp]")
     sequence_length: int | None = Field(None, ge=1, description="end every sequence after this many samples [markers]")
     idle_timeout_s: float | None = Field(
         None, gt=0, description="end a sequence after this much silence in record time [never]"
@@ -127,6 +141,21 @@ class Settings(BaseModel):
             raise ValueError("; ".join(guarded))
         return named
 
+    @field_validator("features_from", mode="before")
+    @classmethod
+    def _split_paths(cls, paths: Any) -> Any:
+        return re.split(r"\s*,\s*(?=\$)", paths.strip()) if isinstance(paths, str) else paths
+
+    @field_validator("features_from", "timestep_from", "event_time_from", "stream_id_from")
+    @classmethod
+    def _can_be_followed(cls, found: Any, field: ValidationInfo) -> Any:
+        if field.field_name == "stream_id_from":
+            field_path(found)
+        else:
+            for path in (found,) if isinstance(found, str) else found or ():
+                parse_path(path)
+        return found
+
     @model_validator(mode="after")
     def _fit_together(self) -> Settings:
         if len({self.input_topic, self.output_topic, self.dead_letter_topic}) < 3:
@@ -135,6 +164,9 @@ class Settings(BaseModel):
             raise ValueError(
                 "stream_id_from: float32 values have no fields; take the stream ID from key or header:NAME"
             )
+        mapped = [name for name in ("features_from", "timestep_from", "event_time_from") if getattr(self, name)]
+        if self.input_codec == "float32" and mapped:
+            raise ValueError(f"{', '.join(mapped)}: float32 values have no fields")
         return self
 
     def kafka_conf(self) -> dict[str, str]:

@@ -26,7 +26,8 @@ MANY = tuple(f"class {i} %d" for i in range(20))
 def test_an_event_has_the_fields_of_its_json_form(classes: tuple[str, ...], given_: st.DataObject) -> None:
     count = given_.draw(st.integers(0, 4))
     row = st.lists(numbers, min_size=len(classes), max_size=len(classes))
-    outputs = np.array(given_.draw(st.lists(row, min_size=count, max_size=count)), np.float32).reshape(count, len(classes))
+    rows = given_.draw(st.lists(row, min_size=count, max_size=count))
+    outputs = np.array(rows, np.float32).reshape(count, len(classes))
     of_each = [given_.draw(st.lists(places, min_size=count, max_size=count)) for _ in range(3)]
     stream_ids = given_.draw(st.lists(ids, min_size=count, max_size=count))
     partition = given_.draw(st.integers(0, 2**31 - 1))

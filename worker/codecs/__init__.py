@@ -3,6 +3,7 @@
 from worker.codecs.codec import Codec, Decoded, Missing, Sample
 from worker.codecs.float32 import Float32Codec
 from worker.codecs.json import JSON, JsonCodec
+from worker.codecs.mapped import MappedCodec
 from worker.codecs.msgpack import MSGPACK, MsgpackCodec
 from worker.codecs.stream_ids import StreamIdField
 
@@ -13,6 +14,7 @@ __all__ = [
     "Decoded",
     "Float32Codec",
     "JsonCodec",
+    "MappedCodec",
     "Missing",
     "MsgpackCodec",
     "Sample",

@@ -31,6 +31,7 @@ class Decoded:
         ends: records after which their stream's sequence is over by their own word.
         bad: what could not be read, by record.
         stream_ids: taken from the values, where a codec was told to; else None.
+        times: likewise, event times in ms.
     """
 
     inputs: NDArray[np.float32]
@@ -39,6 +40,7 @@ class Decoded:
     ends: list[int] = field(default_factory=list)
     bad: dict[int, BadRecord] = field(default_factory=dict)
     stream_ids: list[bytes | None] | None = None
+    times: list[int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -49,6 +51,7 @@ class Sample:
     start: bool = False
     end: bool = False
     stream_id: bytes | None = None
+    time: int | None = None
 
 
 class Codec(ABC):
@@ -70,7 +73,7 @@ class Codec(ABC):
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a poll's values; never raises for what they hold."""
         if values and None not in values:
-            decoded = self._bulk(values)  # type: ignore[arg-type]
+            decoded = self.bulk(values)  # type: ignore[arg-type]
             if decoded is not None:
                 decoded.inputs = self._filled(decoded.inputs)
                 if not self._unusable(decoded.inputs).any():
@@ -78,11 +81,11 @@ class Codec(ABC):
         return self._one_by_one(values)
 
     @abstractmethod
-    def _bulk(self, values: Sequence[bytes]) -> Decoded | None:
+    def bulk(self, values: Sequence[bytes]) -> Decoded | None:
         """All values at once, or None when any needs to be looked at alone. None of them is a tombstone."""
 
     @abstractmethod
-    def _one(self, value: bytes) -> Sample:
+    def one(self, value: bytes) -> Sample:
         """One value of at most `max_bytes`.
 
         Raises:
@@ -93,6 +96,7 @@ class Codec(ABC):
         pieces: list[NDArray[np.float32]] = []
         decoded = Decoded(np.empty((0, self.features), np.float32), np.zeros(len(values), np.int64))
         ids: list[bytes | None] = [None] * len(values)
+        times: list[int | None] = [None] * len(values)
         for position, value in enumerate(values):
             if value is None:
                 continue
@@ -101,7 +105,7 @@ class Codec(ABC):
             except BadRecord as fault:
                 decoded.bad[position] = fault
                 continue
-            ids[position] = sample.stream_id
+            ids[position], times[position] = sample.stream_id, sample.time
             decoded.counts[position] = len(sample.inputs)
             pieces.append(sample.inputs)
             if sample.start:
@@ -112,12 +116,14 @@ class Codec(ABC):
             decoded.inputs = np.concatenate(pieces)
         if any(stream_id is not None for stream_id in ids):
             decoded.stream_ids = ids
+        if any(time is not None for time in times):
+            decoded.times = times
         return decoded
 
     def _checked(self, value: bytes) -> Sample:
         if len(value) > self.max_bytes:
             raise BadRecord("oversized_value", f"expected at most {self.max_bytes} bytes, received {len(value)}")
-        sample = self._one(value)
+        sample = self.one(value)
         if len(sample.inputs) > self.max_samples:
             raise BadRecord(
                 "oversized_chunk", f"expected at most {self.max_samples} samples, received {len(sample.inputs)}"

@@ -13,14 +13,16 @@ from worker.errors import BadRecord
 class Float32Codec(Codec):
     """The raw little-endian vector; several in a row are a chunk."""
 
-    def _bulk(self, values: Sequence[bytes]) -> Decoded | None:
+    def bulk(self, values: Sequence[bytes]) -> Decoded | None:
+        """All values at once, where each is one sample."""
         width = 4 * self.features
         if set(map(len, values)) != {width} or width > self.max_bytes:
             return None
         inputs = np.frombuffer(b"".join(values), "<f4").reshape(len(values), self.features)
         return Decoded(inputs.astype(np.float32, copy=False), np.ones(len(values), np.int64))
 
-    def _one(self, value: bytes) -> Sample:
+    def one(self, value: bytes) -> Sample:
+        """One value, whatever it is."""
         width = 4 * self.features
         if not value or len(value) % width:
             raise BadRecord(

@@ -40,7 +40,7 @@ class ObjectCodec(Codec):
     ) -> None:
         super().__init__(len(names), max_bytes, max_samples, missing)
         self.names = tuple(names)
-        self._format = format
+        self.format = format
         self._number: Any = float if missing == "refuse" else float | None
         vector = tuple.__class_getitem__((self._number,) * len(names))
         attributes = [f"feature_{i}_" for i in range(len(names))]
@@ -71,7 +71,8 @@ class ObjectCodec(Codec):
         self._vector_of_named = attrgetter(*attributes) if len(names) > 1 else lambda s: (getattr(s, attributes[0]),)
         self._prefers_names = False
 
-    def _bulk(self, values: Sequence[bytes]) -> Decoded | None:
+    def bulk(self, values: Sequence[bytes]) -> Decoded | None:
+        """All values at once, where each is one sample."""
         if sum(map(len, values)) > self.max_bytes and max(map(len, values)) > self.max_bytes:
             return None
         for prefers_names in (self._prefers_names, not self._prefers_names):
@@ -99,18 +100,19 @@ class ObjectCodec(Codec):
         else:
             return None
         return Decoded(
-            self._array(vectors, len(samples)),
+            self.array(vectors, len(samples)),
             np.ones(len(samples), np.int64),
             starts,
             ends,
             stream_ids=[stream_id(sample.stream_id_) for sample in samples] if self._has_stream_id else None,
         )
 
-    def _one(self, value: bytes) -> Sample:
-        sample = self._format.read(self._any, value)
+    def one(self, value: bytes) -> Sample:
+        """One value, whatever it is."""
+        sample = self.format.read(self._any, value)
         vectors = self._vectors(sample)
         return Sample(
-            self._array(vectors, len(vectors)),
+            self.array(vectors, len(vectors)),
             bool(sample.start_of_sequence),
             bool(sample.end_of_sequence),
             stream_id(sample.stream_id_) if self._has_stream_id else None,
@@ -130,7 +132,7 @@ class ObjectCodec(Codec):
         nothing = (msgspec.UNSET, None) if self.missing == "refuse" else (msgspec.UNSET,)
         missing = [name for name, x in zip(self.names, vector, strict=True) if x in nothing]
         if not missing:
-            return [tuple(map(self._feature, self.names, vector))]
+            return [tuple(map(self.feature, self.names, vector))]
         if sample.end_of_sequence and len(missing) == len(self.names):
             return []
         raise BadRecord(
@@ -138,12 +140,18 @@ class ObjectCodec(Codec):
             f"expected `features` ({self.features} numbers) or features by name; missing: {', '.join(missing[:10])}",
         )
 
-    def _array(self, vectors: Iterable[tuple[float, ...]], count: int) -> NDArray[np.float32]:
+    def array(self, vectors: Iterable[Iterable[float]], count: int) -> NDArray[np.float32]:
+        """Vectors as rows, `(count, features)` float32; numbers that float32 cannot hold are infinite."""
         flat = chain.from_iterable(vectors)
         with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite and is refused; None becomes NaN
             return np.fromiter(flat, np.float32, count * self.features).reshape(count, self.features)
 
-    def _feature(self, name: str, value: Any) -> float:
+    def feature(self, name: str, value: Any) -> float:
+        """A number that stood somewhere in a value; None where it is missing and may be.
+
+        Raises:
+            BadRecord: it is none.
+        """
         try:
             return msgspec.convert(value, self._number)
         except msgspec.ValidationError as fault:
