@@ -14,8 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
+from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from worker.embedded import is_embedded
 from worker.errors import FatalFault
@@ -102,6 +102,19 @@ class Cluster:
         topic = NewTopic(name, partitions, replication_factor, config=dict(settings))
         asked = self._client.create_topics([topic], request_timeout=self._timeout_s)
         self._result(f"creating topic {name}", asked[name], passed_over=KafkaError.TOPIC_ALREADY_EXISTS)
+
+    def has_records(self, topic: Topic) -> bool:
+        """Whether anything is in a topic's log, markers of transactions included.
+
+        Raises:
+            FatalFault: no answer in time, or no right to describe.
+        """
+        bounds = []
+        for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
+            wanted = {TopicPartition(topic.name, partition): spec for partition in range(topic.partitions)}
+            asked = self._client.list_offsets(wanted, request_timeout=self._timeout_s)
+            bounds.append([self._result(f"log bounds of {topic.name}", asked[entry]).offset for entry in wanted])
+        return bounds[0] != bounds[1]
 
     def _settings(self, name: str) -> dict[str, str]:
         resource = ConfigResource(ResourceType.TOPIC, name)

@@ -26,6 +26,7 @@ COMMANDS = {
     "check": "Digest, parity and summary of an artifact.",
     "topics": "Create or verify the topics of a deployment.",
     "run": "The worker: answer every sample of a topic, exactly once.",
+    "rekey": "A topic keyed otherwise -> one keyed by stream ID, exactly once.",
     "publish": "Samples from NDJSON, CSV or a bundled set into the samples topic.",
     "watch": "Probabilities, live in the terminal.",
     "state": "Look at, export or reset the checkpointed state.",

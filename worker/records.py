@@ -106,3 +106,16 @@ class Outcome:
     resets: Counter[str] = field(default_factory=Counter)
     sample_times: list[NDArray[np.int64]] = field(default_factory=list)
     cells: int = 0
+
+
+@dataclass(slots=True)
+class Copies(Outcome):
+    """Records that go on to another topic as they are, under keys of their own.
+
+    Attributes:
+        times: record timestamp of each copy, ms; -1 where there is none.
+        headers: of each copy.
+    """
+
+    times: list[int] = field(default_factory=list)
+    headers: list[Headers | None] = field(default_factory=list)

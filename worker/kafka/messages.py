@@ -19,6 +19,7 @@ PASSING_ERRORS = (
     KafkaError._MAX_POLL_EXCEEDED,
     KafkaError._RESOLVE,
     KafkaError._TIMED_OUT,
+    KafkaError._PARTITION_EOF,  # no error, and only where a client was made to say it
 )
 # The next generation consumer protocol keeps the name of a static member (group.instance.id) that was killed until its
 # session ends, 45 s by the broker's default; the classic protocol gives it to whoever comes. The client reports it as
@@ -50,6 +51,12 @@ def name_is_taken(message: Message) -> bool:
     """Whether a message says that a member of our name is still in its session."""
     error = message.error()
     return error is not None and NAME_TAKEN in error.str()
+
+
+def end_of_log(message: Message) -> int | None:
+    """The offset behind all that can be read now, when that is what a message says."""
+    error = message.error()
+    return message.offset() if error is not None and error.code() == KafkaError._PARTITION_EOF else None
 
 
 def check(message: Message, topic: str, is_open: bool) -> None:

@@ -71,12 +71,7 @@ class Sink(ABC):
 
     def produce(self, outcome: Outcome) -> None:
         """Hand an outcome's events to the client; they leave in the background."""
-        produce, topic = self._producer.produce, self._output_topic
-        for value, key in zip(outcome.values, outcome.keys, strict=True):
-            try:
-                produce(topic, value, key)
-            except BufferError:
-                self._until_accepted(topic, value, key)
+        self._produce_values(outcome)
         for letter in outcome.dead_letters:
             self._until_accepted(self._dead_letter_topic, letter.value, letter.key, headers=letter.headers)
         self._producer.poll(0)
@@ -88,6 +83,14 @@ class Sink(ABC):
             self._producer.flush(1.0)
         except KafkaException as fault:
             log.warning("closing the producer: %s", fault.args[0].str())  # a fenced one has nothing to close
+
+    def _produce_values(self, outcome: Outcome) -> None:
+        produce, topic = self._producer.produce, self._output_topic
+        for value, key in zip(outcome.values, outcome.keys, strict=True):
+            try:
+                produce(topic, value, key)
+            except BufferError:
+                self._until_accepted(topic, value, key)
 
     def _until_accepted(self, topic: str, value: bytes | None, key: bytes | None, **others: Any) -> None:
         """Produce, waiting while the client's queue is full: that is the back-pressure of a slow broker."""

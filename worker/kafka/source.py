@@ -16,7 +16,7 @@ from confluent_kafka.admin import AdminClient
 
 from worker.errors import CellstreamError, FatalFault, TransientFault
 from worker.kafka.client import CREDENTIAL_ERRORS, client_properties, consumer_properties, fatal, new_client
-from worker.kafka.messages import NAME_TAKEN, batch_of, check, name_is_taken
+from worker.kafka.messages import NAME_TAKEN, batch_of, check, end_of_log, name_is_taken
 from worker.kafka.survey import Survey, take_survey
 from worker.records import Position, RecordBatch
 
@@ -70,11 +70,16 @@ class Source:
         conf: properties of every client: brokers, security, and whatever was passed through.
         topic: the input topic.
         group_id: the consumer group.
+
+    Attributes:
+        ends: of open partitions whose last record was taken, the offset behind it and behind what cannot be read, such
+            as the marker of a transaction. Only with `enable.partition.eof`, which the worker does not use.
     """
 
     def __init__(self, conf: Mapping[str, str], topic: str, group_id: str) -> None:
         self.topic = topic
         self.joined = False
+        self.ends: dict[int, int] = {}
         self._listener: Listener | None = None
         self._fault: CellstreamError | None = None
         self._assigned: set[int] = set()
@@ -117,6 +122,9 @@ class Source:
                 return []
             for message in messages:
                 check(message, self.topic, message.partition() in self._open)
+                end = end_of_log(message)
+                if end is not None and message.partition() in self._open:
+                    self.ends[message.partition()] = end
             messages = [message for message in messages if message.error() is None]
         by_partition: dict[int, list[Message]] = {}
         for partition, message in zip(map(Message.partition, messages), messages, strict=True):
@@ -153,6 +161,7 @@ class Source:
             raise fatal(f"opening {self.topic}[{partition}] at {offset}", fault.args[0]) from None
         self._placed[partition] = offset
         self._open.add(partition)
+        self.ends.pop(partition, None)
         return True
 
     def _positions(self) -> list[TopicPartition]:
@@ -167,6 +176,7 @@ class Source:
     def close_partitions(self) -> None:
         """Drop all records until the partitions are opened anew."""
         self._open.clear()
+        self.ends.clear()
 
     def survey(self, partitions: Sequence[int]) -> Survey:
         """What the broker says of the topic, the group and the logs of some partitions.
@@ -226,6 +236,7 @@ class Source:
         for entry in found:
             self._assigned.discard(entry.partition)
             self._open.discard(entry.partition)
+            self.ends.pop(entry.partition, None)
             self._placed.pop(entry.partition, None)
         self._guard(lambda: consumer.incremental_unassign(placed) if self._incremental else consumer.unassign())
 
