@@ -106,6 +106,9 @@ class Metrics:
         registry.register(self.end_to_end_latency_seconds)
 
         self.state_bytes = gauge("state_bytes", "Recurrent state of live streams.", ())
+        self.split_streams = gauge(
+            "split_streams", "Streams that are in several partitions of this worker, of the newest ones.", ()
+        )
         self.checkpoint_bytes = gauge("checkpoint_bytes", "Size of the last checkpoint file.")
         self.checkpoint_offset = gauge("checkpoint_offset", "next_offset of the last checkpoint.")
         self.checkpoint_age_seconds = gauge("checkpoint_age_seconds", "Now minus the time of the last checkpoint.")

@@ -15,6 +15,7 @@ from worker.health import Health
 from worker.metrics import Metrics
 from worker.records import Outcome
 from worker.recovery import Start
+from worker.split_streams import split_streams
 from worker.state import PartitionState
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 log = structlog.get_logger(__name__)
 
 GAUGES_EVERY_S = 1.0
+WARN_EVERY_S = 60.0
 
 
 class Observer:
@@ -47,6 +49,7 @@ class Observer:
         self._retention_ms = retention_ms
         self._clock = clock
         self._gauges_at = float("-inf")
+        self._warned_at = float("-inf")
         self._checkpointed_ms: dict[int, int] = {}
         self._saved_to: dict[int, int] = {}  # partition -> the offset from which a restore would step
 
@@ -137,6 +140,22 @@ class Observer:
                 seconds=round(result.seconds, 3),
             )
 
+    def _look_for_split_streams(self, worker: Worker) -> None:
+        """Notice an input topic that is not partitioned by stream ID: each partition has a state of its own."""
+        found = split_streams({partition: state.index for partition, state in worker.states.items()})
+        self.metrics.split_streams.set(len(found))
+        if found and self._clock() - self._warned_at >= WARN_EVERY_S:
+            self._warned_at = self._clock()
+            stream_id, partitions = next(iter(found.items()))
+            log.warning(
+                "streams_in_several_partitions",
+                streams=len(found),
+                example=stream_id,
+                partitions=partitions,
+                what_now="all records of a stream must come in one partition: mend the producers' key or partitioner, "
+                "or copy the topic with `cellstream rekey`",
+            )
+
     def _set_gauges(self, worker: Worker) -> None:
         for state in worker.states.values():
             end = worker.source.log_end(state.partition)
@@ -149,6 +168,7 @@ class Observer:
             if self._retention_ms is not None and created_ms is not None:
                 age_ms = time.time() * 1000 - created_ms
                 self.metrics.set_partition(state.partition, retention_margin_s=(self._retention_ms - age_ms) / 1000)
+        self._look_for_split_streams(worker)
         self.metrics.state_bytes.set(sum(state.size_bytes for state in worker.states.values()))
 
 
