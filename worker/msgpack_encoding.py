@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any
 
 import msgspec
@@ -57,12 +57,16 @@ class MsgpackEncoder(ProbabilityEncoder):
         outputs: NDArray[np.float32],
         times: Sequence[int],
         offsets: Sequence[int],
+        counts: NDArray[np.int64] | None = None,
     ) -> list[bytes]:
-        """One event for each sample; `outputs` is `(samples, columns)` float32, contiguous."""
+        """One event for each prefix; see `ProbabilityEncoder.encode`."""
         if not prefixes:
             return []
         numbers = _numbers(outputs)
         columns = [numbers[i :: self._columns] for i in range(self._columns)]
+        if counts is not None:
+            bounds = list(pairwise([0, *np.cumsum(counts).tolist()]))
+            columns = [[_list_header(j - i) + b"".join(column[i:j]) for i, j in bounds] for column in columns]
         here = repeat(_pack(partition))
         rows = zip(
             prefixes, map(_pack, timesteps.tolist()), *columns, map(_pack, times), here, map(_pack, offsets),
@@ -94,6 +98,8 @@ def json_of(value: bytes | None) -> bytes:
 
 
 def _shortest(number: Any) -> Any:
+    if isinstance(number, list):
+        return [_shortest(one) for one in number]
     return np.float32(number) if isinstance(number, float) else number
 
 
@@ -111,6 +117,12 @@ def _numbers(outputs: NDArray[np.float32]) -> list[bytes]:
 
 def _map_header(fields: int) -> bytes:
     return bytes([0x80 | fields]) if fields < 16 else b"\xde" + fields.to_bytes(2, "big")
+
+
+def _list_header(length: int) -> bytes:
+    if length < 16:
+        return bytes([0x90 | length])
+    return b"\xdc" + length.to_bytes(2, "big") if length < 65_536 else b"\xdd" + length.to_bytes(4, "big")
 
 
 def _escaped(packed: bytes) -> bytes:

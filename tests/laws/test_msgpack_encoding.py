@@ -7,7 +7,7 @@ import json
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.encoding import ProbabilityEncoder
@@ -40,6 +40,27 @@ def test_an_event_has_the_fields_of_its_json_form(classes: tuple[str, ...], give
     for text, packed in zip(*written, strict=True):
         event = msgspec.msgpack.decode(packed)
         assert list(event) == list(json.loads(text))
+        assert json_of(packed) == text
+
+
+@pytest.mark.parametrize("classes", [("p",), ("ok", "worn")], ids=len)
+@given(counts=st.lists(st.integers(1, 40), min_size=1, max_size=4))
+@example(counts=[15, 16])
+@example(counts=[65_535, 65_536])
+@settings(max_examples=20, deadline=None)
+def test_an_event_of_several_samples_has_the_fields_of_its_json_form(
+    classes: tuple[str, ...], counts: list[int]
+) -> None:
+    outputs = np.random.default_rng(sum(counts)).random((sum(counts), len(classes)), np.float32)
+    outputs[0] = np.nan
+    events = len(counts)
+    written = []
+    for kind in (ProbabilityEncoder, MsgpackEncoder):
+        encoder = kind(classes, "m")
+        prefixes = [encoder.prefix(b"pump", 1, 2, 0)] * events
+        timesteps = np.zeros(events, np.int64)
+        written.append(encoder.encode(1, prefixes, timesteps, outputs, [3] * events, [4] * events, np.array(counts)))
+    for text, packed in zip(*written, strict=True):
         assert json_of(packed) == text
 
 

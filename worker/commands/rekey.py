@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from threading import Event
 from typing import Annotated
 
 import structlog
@@ -12,7 +13,7 @@ import typer
 
 from worker.admin import Cluster, Topic
 from worker.codecs import JSON, MSGPACK, StreamIdField
-from worker.commands.run import stop_on_signals
+from worker.commands.run import stopped_by_signals
 from worker.dead_letters import BadRecordLimit
 from worker.errors import FatalFault, Refused, UsageError
 from worker.field_paths import field_path
@@ -59,7 +60,8 @@ def rekey(
     configure_logging(settings.log_format, settings.log_level)
     logging.getLogger("librdkafka").setLevel(max(logging.WARNING, logging.getLogger().level))
     begun = time.monotonic()
-    with stop_on_signals() as stop:
+    stop = Event()
+    with stopped_by_signals(stop):
         group_id = f"{settings.group_id}-rekey-{from_topic}"
         cluster = Cluster({"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()})
         origin, target = _topics(cluster, settings, from_topic)
