@@ -14,7 +14,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, TopicCollection, TopicPartition
+from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCollection, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from worker.embedded import is_embedded
@@ -104,7 +104,7 @@ class Cluster:
         self._result(f"creating topic {name}", asked[name], passed_over=KafkaError.TOPIC_ALREADY_EXISTS)
 
     def has_records(self, topic: Topic) -> bool:
-        """Whether anything is in a topic's log, markers of transactions included.
+        """Whether anything is in a topic's log, what was aborted included, and what is not committed yet left out.
 
         Raises:
             FatalFault: no answer in time, or no right to describe.
@@ -112,7 +112,9 @@ class Cluster:
         bounds = []
         for spec in (OffsetSpec.earliest(), OffsetSpec.latest()):
             wanted = {TopicPartition(topic.name, partition): spec for partition in range(topic.partitions)}
-            asked = self._client.list_offsets(wanted, request_timeout=self._timeout_s)
+            asked = self._client.list_offsets(
+                wanted, isolation_level=IsolationLevel.READ_COMMITTED, request_timeout=self._timeout_s
+            )
             bounds.append([self._result(f"log bounds of {topic.name}", asked[entry]).offset for entry in wanted])
         return bounds[0] != bounds[1]
 

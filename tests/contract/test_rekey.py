@@ -14,11 +14,11 @@ from confluent_kafka import Message, Producer
 
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
-from tests.deployment import Reader, read_all, until_read
+from tests.deployment import Reader, read_all, until, until_read
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
-RECORDS, STREAMS, PARTITIONS = 6_000, 40, 4
+RECORDS, STREAMS, PARTITIONS = 4_200, 40, 4
 START_MS = 1_700_000_000_000
 SLOW = ("--poll-records", "50", "--commit-interval-ms", "5")  # so that a kill comes in the middle
 
@@ -35,12 +35,12 @@ class Rekeying:
         self.dead_letters = cluster.topic("dead-letters", PARTITIONS)
         self.group_id = cluster.unique("group")
 
-    def start(self, *flags: str) -> Process:
+    def start(self, *flags: str, instance_id: str = "one") -> Process:
         command = [Path(sys.executable).with_name("cellstream"), "rekey", "--from-topic", self.raw]
         command += ["--bootstrap-servers", self.cluster.bootstrap_servers, "--input-topic", self.samples]
-        command += ["--dead-letter-topic", self.dead_letters, "--group-id", self.group_id, "--instance-id", "one"]
+        command += ["--dead-letter-topic", self.dead_letters, "--group-id", self.group_id, "--instance-id", instance_id]
         command += ["--kafka", "session.timeout.ms=2000", "--kafka", "heartbeat.interval.ms=300"]
-        return Process([*command, *self.flags, *flags], self.directory / "rekey.log")
+        return Process([*command, *self.flags, *flags], self.directory / f"{instance_id}.log")
 
     def copy_to_the_end(self, *flags: str) -> str:
         """Run with --until-end and return what it wrote."""
@@ -158,11 +158,30 @@ def test_sigterm_commits_what_was_copied_and_the_rest_is_left_to_the_next(kafka:
         process.terminate()
         assert process.wait(60) == 0, process.tail()
         publish(kafka, rekeying.raw, RECORDS // 2, Random(2))
-        process = rekeying.start()
-        until_read(reader, int(RECORDS * 0.9), process)
-        assert process.stop() == 0, process.tail()
     rekeying.copy_to_the_end()
     assert sum(hold(rekeying)) == RECORDS
+
+
+@pytest.mark.timeout(180)
+def test_a_crash_in_the_first_transaction_asks_nothing(kafka: TestCluster, tmp_path: Path) -> None:
+    rekeying = Rekeying(kafka, tmp_path, "--stream-id-from", "header:device")
+    publish(kafka, rekeying.raw, RECORDS // 2, Random(4))
+    # Everything in one poll, and a commit interval in which it can be killed before it ends.
+    process = rekeying.start("--commit-interval-ms", "1000")
+    until(lambda: "opened" in process.tail(), "partitions", process)
+    process.kill()
+    rekeying.copy_to_the_end()
+    assert sum(hold(rekeying)) == RECORDS // 2
+
+
+@pytest.mark.timeout(180)
+def test_several_share_the_partitions_and_end_when_all_of_them_are_copied(kafka: TestCluster, tmp_path: Path) -> None:
+    rekeying = Rekeying(kafka, tmp_path, "--stream-id-from", "header:device", *SLOW, "--until-end")
+    publish(kafka, rekeying.raw, RECORDS, Random(3))
+    both = [rekeying.start(instance_id=name) for name in ("one", "two")]
+    for process in both:
+        assert process.wait(120) == 0, process.tail()
+        assert sum(hold(rekeying)) == RECORDS, "it ended before the other had copied its part"
 
 
 @pytest.mark.timeout(180)

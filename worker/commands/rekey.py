@@ -67,8 +67,10 @@ def rekey(
         origin, target = _topics(cluster, settings, from_topic)
         rekeyer = _assemble(settings, origin, group_id, until_end)
         try:
+            # In this order: what another member has just committed came with its offsets.
+            has_records = cluster.has_records(target)
             survey = rekeyer.startup(origin.partitions)
-            if not survey.committed and not append and cluster.has_records(target):
+            if has_records and not survey.committed and not append:
                 raise Refused(
                     f"topic {target.name} has records, and group {group_id} has no offsets: either it is new, or Kafka "
                     "forgot them (offsets.retention.minutes) and what was copied before would be copied again. Say "

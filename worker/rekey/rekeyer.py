@@ -204,7 +204,11 @@ class Rekeyer:
         return IDLE_POLL_S
 
     def _open_waiting(self) -> None:
-        """Open what waits at its committed offset; where that is, is asked anew each time."""
+        """Open what waits at its committed offset; where that is, is asked anew each time.
+
+        Where a new group begins is committed before anything is copied: records without the group's offsets are taken
+        for somebody else's.
+        """
         if not self._waiting or self.clock() < self._not_before:
             return
         survey = self._survey(sorted(self._waiting))
@@ -220,6 +224,8 @@ class Rekeyer:
                 if partition in survey.committed:
                     self._committed[partition] = begin
                 log.info("opened", partition=partition, offset=begin)
+        if self._moved():
+            self._commit_or_recover()
 
     def _survey(self, partitions: Sequence[int]) -> Survey | None:
         try:
