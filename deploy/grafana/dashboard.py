@@ -31,8 +31,8 @@ def dashboard() -> dict[str, Any]:
             panels.append(_panel(panel, {"x": left, "y": top, "w": panel.width, "h": _height(row)}))
             left += panel.width
         top += _height(row)
-    for number, panel in enumerate(panels, 1):
-        panel["id"] = number
+    for number, drawn in enumerate(panels, 1):
+        drawn["id"] = number
     return {
         "uid": "cellstream",
         "title": "cellstream",
