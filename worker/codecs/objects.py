@@ -55,13 +55,18 @@ class ObjectCodec(Codec):
             rename["stream_id_"] = stream_id_field
         self._has_stream_id = stream_id_field is not None
 
-        def decoder(name: str, *fields: Any) -> Decode:
-            return format.decoder(msgspec.defstruct(name, [*fields, *common], rename=rename, kw_only=True, gc=False))
+        def decoder(name: str, *fields: Any, other: str = "") -> Decode:
+            names = {**rename, "other_": other}
+            return format.decoder(msgspec.defstruct(name, [*fields, *common], rename=names, kw_only=True, gc=False))
 
-        self._positional = decoder("Positional", ("features", vector), ("samples", Any, None))
+        # Each form, with the member that only another one has: where that is there, the value is looked at alone.
+        absent = ("other_", Any, None)
+        self._positional = decoder("Positional", ("features", vector), absent, other="samples")
+        self._chunk = decoder("Chunk", ("samples", list[vector]), absent, other="features")  # type: ignore[valid-type]
         self._named = decoder(
-            "Named", *((a, self._number) for a in attributes), ("samples", Any, None), ("features", Any, None)
+            "Named", *((a, self._number) for a in attributes), ("features", Any, None), absent, other="samples"
         )
+        self._forms = [self._positional, self._named, self._chunk]  # the last poll's first
         self._any = decoder(
             "AnyForm",
             ("features", vector | None, None),
@@ -69,43 +74,55 @@ class ObjectCodec(Codec):
             *((a, Any, msgspec.UNSET) for a in attributes),  # of no concern where the features come in a list
         )
         self._vector_of_named = attrgetter(*attributes) if len(names) > 1 else lambda s: (getattr(s, attributes[0]),)
-        self._prefers_names = False
 
     def bulk(self, values: Sequence[bytes]) -> Decoded | None:
-        """All values at once, where each is one sample."""
+        """All values at once, where all have the same form."""
         if sum(map(len, values)) > self.max_bytes and max(map(len, values)) > self.max_bytes:
             return None
-        for prefers_names in (self._prefers_names, not self._prefers_names):
-            decode = self._named if prefers_names else self._positional
+        for form in self._forms:
             try:
-                samples = list(map(decode, values))
+                samples = list(map(form, values))
             except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 continue
-            self._prefers_names = prefers_names
             break
         else:
             return None
+        self._forms.sort(key=lambda one: one is not form)
         starts, ends = [], []
         for i, sample in enumerate(samples):  # a plain loop: generators and comprehensions took longer
-            if sample.samples is not None:
+            if sample.other_ is not None:
                 return None
             if sample.end_of_sequence:
                 ends.append(i)
             if sample.start_of_sequence:
                 starts.append(i)
-        if not prefers_names:
-            vectors: Iterable[tuple[float, ...]] = [sample.features for sample in samples]
-        elif all(sample.features is None for sample in samples):
-            vectors = map(self._vector_of_named, samples)
-        else:
+        arranged = self._arranged(form, samples)
+        if arranged is None:
             return None
+        vectors, counts = arranged
         return Decoded(
-            self.array(vectors, len(samples)),
-            np.ones(len(samples), np.int64),
+            self.array(vectors, int(counts.sum())),
+            counts,
             starts,
             ends,
             stream_ids=[stream_id(sample.stream_id_) for sample in samples] if self._has_stream_id else None,
         )
+
+    def _arranged(
+        self, form: Decode, samples: Sequence[Any]
+    ) -> tuple[Iterable[tuple[float, ...]], NDArray[np.int64]] | None:
+        """The vectors of values of one form, and how many each has; None where one must be looked at alone."""
+        counts = np.ones(len(samples), np.int64)
+        if form is self._positional:
+            return [sample.features for sample in samples], counts
+        if form is self._named:
+            if any(sample.features is not None for sample in samples):
+                return None
+            return map(self._vector_of_named, samples), counts
+        counts = np.array([len(sample.samples) for sample in samples], np.int64)
+        if not counts.all() or counts.max() > self.max_samples:
+            return None
+        return chain.from_iterable(sample.samples for sample in samples), counts
 
     def one(self, value: bytes) -> Sample:
         """One value, whatever it is."""
