@@ -49,6 +49,7 @@ class Tally:
 
     kills: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
+    gave_up: int = 0
     deployments: int = 0
     records: int = 0
     violations: list[str] = field(default_factory=list)
@@ -154,6 +155,11 @@ class Soak:
         with self._lock:
             (self.tally.kills if kill else self.tally.faults)[kind] += 1
 
+    def count_gave_up(self) -> None:
+        """A worker has ended by itself: what a fault has led to, and none of its own."""
+        with self._lock:
+            self.tally.gave_up += 1
+
     def kill_is_next(self, random: Random) -> bool:
         """Whether a kill is due rather than another fault, so that both goals are reached together."""
         left = []
@@ -203,6 +209,7 @@ def table(tally: Tally, seconds: float, command: str) -> str:
         "",
         f"`{command}`: {tally.kills.total():,} kills and {tally.faults.total():,} other faults in {minutes:.1f} "
         f"minutes, on {tally.deployments} deployments with {tally.records:,} records; "
+        f"{tally.gave_up} workers gave up by themselves (exit 1) and were started again; "
         f"**{len(tally.violations)} violations**.",
     ]
     return "\n".join(lines)

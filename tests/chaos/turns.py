@@ -87,7 +87,7 @@ class Turns:
                 self._soak.count("failpoint", kill=True)
             else:
                 assert code == 1, f"{name} ended by itself with {code}:\n{worker.tail()}"
-                self._soak.count("worker gave up (exit 1)")
+                self._soak.count_gave_up()
         for name in sorted(self._wanted - set(self._stage.workers)):
             self._start(name, failpoints)
 
