@@ -25,7 +25,7 @@ class Disk:
 
     Attributes:
         on_publish: called with each published snapshot.
-        on_remove: called with each that was removed, and the names of the files that are left beside it.
+        on_remove: called with each that was removed, and the names that are left beside it as far as its remover knows.
         folders: files by folder.
         former: every file that ever was in a folder.
         snapshots: all that was ever published, by folder and name.
@@ -72,6 +72,7 @@ class SimFolders:
     def __init__(self, disk: Disk, host: Host) -> None:
         self._disk = disk
         self._host = host
+        self._seen: dict[str, set[str]] = {}  # what is there as far as this process knows
 
     def folders(self, folder: str) -> list[str]:
         """Not asked for by a worker."""
@@ -80,7 +81,9 @@ class SimFolders:
     def files(self, folder: str) -> dict[str, int]:
         """Sizes by name."""
         self._fail_if_told()
-        return {name: len(content) for name, content in self._disk.folders.get(folder, {}).items()}
+        sizes = {name: len(content) for name, content in self._disk.folders.get(folder, {}).items()}
+        self._seen[folder] = set(sizes)
+        return sizes
 
     def publish(self, folder: str, build: Callable[[BinaryIO], str]) -> tuple[str, int]:
         """All of a file under its name, or nothing."""
@@ -117,7 +120,9 @@ class SimFolders:
         self._fail_if_told()
         if self._disk.folders.get(folder, {}).pop(name, None) is not None:
             self._host.note(f"removed {folder}/{name[:24]}")
-            self._disk.on_remove(self._disk.snapshots[folder, name], list(self._disk.folders[folder]))
+            seen = self._seen.get(folder, set())
+            seen.discard(name)
+            self._disk.on_remove(self._disk.snapshots[folder, name], sorted(seen.union(self._disk.folders[folder])))
 
     def sweep(self, folder: str, older_than_s: float) -> list[str]:
         """There are no leftovers."""
