@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import chain
 from operator import attrgetter
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 import numpy as np
@@ -20,8 +20,10 @@ from worker.errors import BadRecord
 class ObjectCodec(Codec):
     """Objects: a `features` list, the features by name, or a chunk of lists under `samples`.
 
+    Attributes:
+        format: that the objects are written in; each subclass has its own.
+
     Args:
-        format: that the objects are written in.
         names: the artifact's feature names, in order.
         max_bytes: of a value.
         max_samples: of a chunk.
@@ -29,9 +31,10 @@ class ObjectCodec(Codec):
         missing: what a null feature becomes.
     """
 
+    format: ClassVar[ObjectFormat]
+
     def __init__(
         self,
-        format: ObjectFormat,
         names: Sequence[str],
         max_bytes: int,
         max_samples: int,
@@ -40,7 +43,6 @@ class ObjectCodec(Codec):
     ) -> None:
         super().__init__(len(names), max_bytes, max_samples, missing)
         self.names = tuple(names)
-        self.format = format
         self._number: Any = float if missing == "refuse" else float | None
         vector = tuple.__class_getitem__((self._number,) * len(names))
         attributes = [f"feature_{i}_" for i in range(len(names))]
@@ -57,7 +59,9 @@ class ObjectCodec(Codec):
 
         def decoder(name: str, *fields: Any, other: str = "") -> Decode:
             names = {**rename, "other_": other}
-            return format.decoder(msgspec.defstruct(name, [*fields, *common], rename=names, kw_only=True, gc=False))
+            return self.format.decoder(
+                msgspec.defstruct(name, [*fields, *common], rename=names, kw_only=True, gc=False)
+            )
 
         # Each form, with the member that only another one has: where that is there, the value is looked at alone.
         absent = ("other_", Any, None)
