@@ -76,7 +76,7 @@ class Supervisor:
                     wait(sentinels, LOOK_S) if sentinels else stop.wait(LOOK_S)
                     verdict = self._look(stop)
             finally:
-                ended = [self._end(place) for place in self.places]
+                ended = self._stop_all()
         unclean = [code for code in ended if code not in (0, -signal.SIGTERM)]  # asked to end before it could begin
         return verdict or max([1, *unclean] if unclean else [0])
 
@@ -113,14 +113,12 @@ class Supervisor:
         log.error("worker_ended", instance_id=place.settings.instance_id, exit_code=code)
         return code
 
-    def _end(self, place: Place) -> int:
-        """Stop what runs in a place; all were asked before one is waited for."""
-        for other in self.places:
-            if other.member is not None and other.member.exit_code is None:
-                other.member.stop()
-        code = place.member.wait() if place.member is not None else 0
-        place.member = None
-        return code
+    def _stop_all(self) -> list[int]:
+        """Stop the members together and give back their exit codes; each is asked once, for a second signal kills."""
+        running = [place.member for place in self.places if place.member is not None]
+        for member in running:
+            member.stop()
+        return [member.wait() for member in running]
 
 
 def member_settings(settings: Settings, number: int) -> Settings:
