@@ -66,7 +66,7 @@ def compose_parser() -> Path:
 
 def cannot(words: str) -> NoReturn:
     """Skip the test and say what to install: these programs do not come with Python's packages."""
-    pytest.skip(words)
+    pytest.skip(words)  # promtool, kustomize or Go is missing and could not be fetched: `words` say what to install
 
 
 def cached(name: str, fetch: Callable[[Path], None]) -> Path:

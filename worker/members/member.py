@@ -73,10 +73,6 @@ class Member:
         """Ask it to finish its work and end."""
         self._process.terminate()
 
-    def kill(self) -> None:
-        """End it now."""
-        self._process.kill()
-
     def wait(self) -> int:
         """Wait for its end and give back what it held."""
         self._process.join()

@@ -68,7 +68,7 @@ def rounding_noise(model: Any, draws: Sequence[Floats], causal: bool = True) -> 
             _noise_at(model, [samples[:, :length] for samples in draws])
             for length in ([time] if causal else prefix_lengths(time))
         )
-    except (tf.errors.OpError, NotImplementedError, TypeError, ValueError):  # an operation that XLA does not have
+    except (tf.errors.OpError, NotImplementedError, TypeError, ValueError):  # what TensorFlow says of what XLA lacks
         return 0.0
 
 
