@@ -8,7 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import ConsumerGroupState, Producer
+from confluent_kafka.admin import AdminClient
 
 from tests.brokers.fixtures import TestCluster
 from worker.kafka.source import Source
@@ -145,3 +146,30 @@ def test_static_member_takes_the_place_of_a_killed_one_of_its_name(
     # The next protocol keeps the name until the session of the killed one is over, 45 s by a broker's default.
     turn_until(lambda: member.read() >= RECORDS * PARTITIONS, 0, member, within_s=90)
     member.source.close()
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+def test_static_member_finishes_the_rebalance_that_its_predecessor_left_half_done(
+    kafka: TestCluster, topic: str
+) -> None:
+    group, admin = kafka.unique("group"), AdminClient(kafka.conf)
+    conf = {"session.timeout.ms": "60000"}
+
+    def owned() -> set[int]:
+        found = admin.describe_consumer_groups([group])[group].result(30)
+        entries = [entry for member in found.members for entry in member.assignment.topic_partitions]
+        stable = found.state == ConsumerGroupState.STABLE and len(found.members) == 2
+        return {entry.partition for entry in entries} if stable else set(range(PARTITIONS))
+
+    former = Member(kafka, topic, group, "cooperative", **conf, **{"group.instance.id": "worker-0"})
+    turn_until(lambda: former.read() >= RECORDS * PARTITIONS, 0, former)
+    other = Member(kafka, topic, group, "cooperative", **conf, **{"group.instance.id": "worker-1"})
+    # From here on the former is as good as dead: it gave up nothing yet and asks for no second round.
+    turn_until(lambda: len(owned()) < PARTITIONS, 0, other)
+    successor = Member(kafka, topic, group, "cooperative", **conf, **{"group.instance.id": "worker-0"})
+    turn_until(lambda: other.read() + successor.read() >= RECORDS * PARTITIONS, 0, other, successor, within_s=50)
+    assert other.offsets.keys() ^ successor.offsets.keys() == set(range(PARTITIONS))
+    for member in (other, successor, former):
+        member.source.close()

@@ -17,6 +17,7 @@ from confluent_kafka.admin import AdminClient
 from worker.errors import CellstreamError, FatalFault, TransientFault
 from worker.kafka.client import CREDENTIAL_ERRORS, client_properties, consumer_properties, fatal, new_client
 from worker.kafka.messages import NAME_TAKEN, batch_of, check, end_of_log, name_is_taken
+from worker.kafka.second_round import SecondRound
 from worker.kafka.survey import Survey, take_survey
 from worker.records import Position, RecordBatch
 
@@ -95,6 +96,9 @@ class Source:
         self._consumer = self._new_consumer()
         self._name_free_by = float("inf")
         self._admin = new_client(AdminClient, {"log_level": "3", **client_properties(conf)})
+        in_two_rounds = self._incremental and conf.get("group.protocol") != "consumer"
+        may_owe_a_round = in_two_rounds and "group.instance.id" in conf
+        self._second_round = SecondRound(self._admin, group_id, topic) if may_owe_a_round else None
 
     def subscribe(self, listener: Listener) -> None:
         """Join the group."""
@@ -129,7 +133,15 @@ class Source:
         by_partition: dict[int, list[Message]] = {}
         for partition, message in zip(map(Message.partition, messages), messages, strict=True):
             by_partition.setdefault(partition, []).append(message)
+        if self.joined and self._second_round is not None and self._second_round.is_owed():
+            self._ask_for_a_round()
         return [batch_of(partition, found) for partition, found in by_partition.items() if partition in self._open]
+
+    def _ask_for_a_round(self) -> None:
+        """To subscribe alone would change nothing that makes the broker call a rebalance."""
+        assert self._listener is not None
+        self._consumer.unsubscribe()
+        self.subscribe(self._listener)
 
     def _join_again(self) -> None:
         """With a new client: to the old one it was fatal that a member of our name is still in its session."""
