@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import tensorflow as tf  # noqa: E402
 from tests.laws.test_artifact import CLASSES, FEATURES, make_model  # noqa: E402
 from worker.model import export as export_module  # noqa: E402
 from worker.model.certificate import tolerance_for  # noqa: E402
-from worker.model.parity import prefix_lengths, rounding_noise  # noqa: E402
-from worker.model.step_model import StepModel  # noqa: E402
+from worker.model.parity import prefix_lengths, rounding_noise, spot  # noqa: E402
+from worker.model.step_model import StepModel, load_step_model  # noqa: E402
 
 L = keras.layers
 # Factors of random weights: a rounding grows a few times; it doubles at every step.
@@ -95,3 +96,14 @@ def test_rounding_is_measured_where_answers_are_compared() -> None:
 def test_an_export_that_answers_nan_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ArtifactRefused, match="NaN or infinite"):
         write_artifact(amplifying(float("nan")), tmp_path / "a", features=FEATURES, classes=CLASSES)
+
+
+def test_a_start_on_a_machine_where_stepping_differs_is_refused(tmp_path: Path) -> None:
+    model = amplifying(1.0)
+    export = write_artifact(model, tmp_path / "a", features=FEATURES, classes=CLASSES)
+    assert spot(model, StepModel(model)) <= export.manifest.parity.tolerance < spot(model, one_bias_off(model))
+
+    stricter = dataclasses.replace(export.manifest.parity, largest_difference=0.0, tolerance=0.0)  # than any machine is
+    artifact = dataclasses.replace(export, manifest=dataclasses.replace(export.manifest, parity=stricter))
+    with pytest.raises(ArtifactRefused, match=r"on this machine.*cellstream check"):
+        load_step_model(artifact)

@@ -16,6 +16,7 @@ Floats: TypeAlias = NDArray[np.float32]
 SEEDS = (1, 2, 3)
 SEQUENCES, LONGEST, PREFIXES = 24, 40, 8
 WIDTHS = (64, 128)
+SPOT_LENGTH, SPOT_PREFIXES = 12, 2
 
 
 def certify(model: Any, stepped: Any, seeds: tuple[int, ...] = SEEDS) -> Certificate:
@@ -30,7 +31,6 @@ def certify(model: Any, stepped: Any, seeds: tuple[int, ...] = SEEDS) -> Certifi
     """
     for width in WIDTHS:
         stepped.add_width(width)
-    buckets = stepped.buckets
     largest, prefixes, draws = 0.0, 0, []
     for seed in seeds:
         rng = np.random.default_rng(seed)
@@ -38,14 +38,37 @@ def certify(model: Any, stepped: Any, seeds: tuple[int, ...] = SEEDS) -> Certifi
         draws.append(samples)
         lengths = rng.integers(1, samples.shape[1] + 1, len(samples))
         lengths[0] = samples.shape[1]
-        answers = run_interleaved(stepped, [row[:n] for row, n in zip(samples, lengths, strict=True)], buckets, rng)
-        for length, expected in expected_answers(model, stepped.causal, samples):
-            alive = np.flatnonzero(lengths >= length)
-            stepped_answers = np.stack([answers[row][length - 1] for row in alive])
-            largest = max(largest, difference(stepped_answers, expected[alive], stepped.mean_of_none))
-            prefixes += len(alive)
+        found, compared = _compare(model, stepped, samples, lengths, rng)
+        largest, prefixes = max(largest, found), prefixes + compared
     noise = rounding_noise(model, draws, stepped.causal)
-    return Certificate(largest, tolerance_for(noise), prefixes, SEQUENCES * len(seeds), seeds, buckets, noise)
+    return Certificate(largest, tolerance_for(noise), prefixes, SEQUENCES * len(seeds), seeds, stepped.buckets, noise)
+
+
+def spot(model: Any, stepped: Any) -> float:
+    """The largest difference over a few sequences, through the buckets that are ready: `certify` for every start."""
+    rng = np.random.default_rng(0)
+    samples = draw_samples(model, rng)[:, :SPOT_LENGTH]
+    return _compare(model, stepped, samples, np.full(len(samples), samples.shape[1]), rng, SPOT_PREFIXES)[0]
+
+
+def _compare(
+    model: Any,
+    stepped: Any,
+    samples: Floats,
+    lengths: NDArray[np.int64],
+    rng: np.random.Generator,
+    count: int = PREFIXES,
+) -> tuple[float, int]:
+    """The largest difference over all prefixes of sequences that end after `lengths`, and how many those are."""
+    largest, prefixes = 0.0, 0
+    sequences = [row[:length] for row, length in zip(samples, lengths, strict=True)]
+    answers = run_interleaved(stepped, sequences, stepped.buckets, rng)
+    for length, expected in expected_answers(model, stepped.causal, samples, count):
+        alive = np.flatnonzero(lengths >= length)
+        stepped_answers = np.stack([answers[row][length - 1] for row in alive])
+        largest = max(largest, difference(stepped_answers, expected[alive], stepped.mean_of_none))
+        prefixes += len(alive)
+    return largest, prefixes
 
 
 def rounding_noise(model: Any, draws: Sequence[Floats], causal: bool = True) -> float:
@@ -92,21 +115,22 @@ def _noise_at(model: Any, draws: Sequence[Floats]) -> float:
     return largest
 
 
-def prefix_lengths(time: int) -> list[int]:
-    """`PREFIXES` lengths from 1 to `time`, at which a model that answers a whole sequence is asked."""
-    return sorted(set(np.linspace(1, time, PREFIXES).astype(int).tolist()))
+def prefix_lengths(time: int, count: int = PREFIXES) -> list[int]:
+    """Lengths from 1 to `time`, at which a model that answers a whole sequence is asked: each costs a call of Keras."""
+    return sorted(set(np.linspace(1, time, count).astype(int).tolist()))
 
 
-def expected_answers(model: Any, causal: bool, samples: Floats) -> Iterator[tuple[int, Floats]]:
+def expected_answers(model: Any, causal: bool, samples: Floats, count: int = PREFIXES) -> Iterator[tuple[int, Floats]]:
     """Keras' answers for prefixes of sequences.
 
     A model that answers every timestep gives those of all prefixes in one call. One that answers a whole sequence is
-    called for `PREFIXES` lengths.
+    called for `count` lengths.
 
     Args:
         model: the Keras model.
         causal: whether it answers every timestep with all its outputs.
         samples: `(sequences, time, features)` float32.
+        count: of prefixes, where each is a call.
 
     Yields:
         Length of the prefix and answers `(sequences, outputs)`.
@@ -116,7 +140,7 @@ def expected_answers(model: Any, causal: bool, samples: Floats) -> Iterator[tupl
         answers = np.concatenate(_answers(model, samples), axis=2)
         yield from ((length, answers[:, length - 1]) for length in range(1, time + 1))
         return
-    for length in prefix_lengths(time):
+    for length in prefix_lengths(time, count):
         heads = _answers(model, samples[:, :length])
         yield length, np.concatenate([head[:, -1] if head.ndim == 3 else head for head in heads], axis=1)
 

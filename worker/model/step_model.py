@@ -213,21 +213,31 @@ class StepModel:
 
 
 def load_step_model(artifact: Artifact) -> StepModel:
-    """Open an artifact's model, verified, and make it steppable.
+    """Open an artifact's model, verified, make it steppable, and hold a spot of it against Keras on this machine.
 
     Raises:
-        ArtifactRefused: the file is not the exported one, or Keras cannot open it safely.
+        ArtifactRefused: the file is not the exported one, Keras cannot open it safely, or stepping and Keras differ
+            by more here than the certificate allows.
         NotStreamable: this version of cellstream cannot step it.
     """
     from worker.model.keras_file import open_model
+    from worker.model.parity import spot
 
-    model = StepModel(open_model(artifact.read_model(), str(artifact.model_path)))
+    keras_model = open_model(artifact.read_model(), str(artifact.model_path))
+    model = StepModel(keras_model)
     manifest = artifact.manifest
     stepped = (model.layout, model.features, model.outputs)
     if stepped != (manifest.state_layout, len(manifest.features), len(manifest.classes)):
         raise ArtifactRefused(
             f"{artifact.directory}: the model steps with another state layout or width than its manifest says: "
             "this cellstream's rules differ from those of the one that exported it. Export the model again."
+        )
+    difference, tolerance = spot(keras_model, model), manifest.parity.tolerance
+    if not difference <= tolerance:
+        raise ArtifactRefused(
+            f"{artifact.directory}: on this machine stepping differs from Keras by {difference:.2g}, its certificate "
+            f"allows {tolerance:.2g}. `cellstream check` makes the whole comparison; export the model again with this "
+            "machine's libraries, or run it where it was exported."
         )
     return model
 
