@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
@@ -125,3 +127,23 @@ def test_what_was_not_asked_for_is_not_compared() -> None:
     assert judge(Wanted("output", "probabilities"), 17, 5, SAFE | {"retention.ms": "1000"}) == ()
     asked = Wanted("output", "probabilities", partitions=4, replication_factor=3, retention_hours=1)
     assert len(judge(asked, 17, 5, SAFE | {"retention.ms": "1000"})) == 3
+
+
+def test_check_of_an_artifact_tells_of_the_topics_where_a_broker_is_given(
+    cluster: TestCluster, names: dict[str, str], artifact: Path
+) -> None:
+    def check(*flags: str) -> tuple[dict[str, Any], BaseException | None]:
+        result = CliRunner().invoke(app, ["check", str(artifact), "--json", *flags])
+        return json.loads(result.stdout), result.exception
+
+    assert "broker" not in check()[0]
+    deployment = [f"--{role}-topic={name}" for role, name in names.items()]
+    deployment += ["--bootstrap-servers", cluster.bootstrap_servers]
+    report, fault = check(*deployment)
+    assert isinstance(fault, FatalFault)
+    assert [topic["status"] for topic in report["broker"]["topics"]] == ["missing"] * 3
+    run(cluster, names)
+    report, fault = check(*deployment)
+    assert fault is None
+    assert [topic["status"] for topic in report["broker"]["topics"]] == ["exists"] * 3
+    assert report["parity_here"]["holds"]

@@ -13,8 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from worker.admin import Cluster
 from worker.artifact import Artifact, read_artifact
+from worker.commands.topics import ensure_topics, raise_problems, topics_report, topics_table, wanted_topics
 from worker.errors import ArtifactRefused
+from worker.options import with_settings
+from worker.settings import Settings
 
 if TYPE_CHECKING:
     from worker.model.step_model import StepModel
@@ -22,20 +26,27 @@ if TYPE_CHECKING:
 _SHOWN_NAMES = 12
 
 
+@with_settings("bootstrap_servers", "input_topic", "output_topic", "dead_letter_topic")
 def check(
+    settings: Settings,
     directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory of the artifact.")],
     *,
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
-    """Verify an artifact on this machine, and say what is in it.
+    """Verify an artifact on this machine, and a deployment's topics where a broker is given; say what is in them.
 
     The digest is verified before Keras opens the model; the comparison with Keras over every prefix is made
     again with this machine's processor and libraries, and so is the proof that batching cannot be seen in the
     output. An artifact that does not hold is refused (exit 3).
 
-    Example: `cellstream check artifacts/basic-motions`
+    With `--bootstrap-servers` (or its variable, or the file's entry) the topics are verified as `cellstream topics
+    --check` does; nothing is created.
+
+    Example: `cellstream check artifacts/basic-motions --bootstrap-servers localhost:9092`
     """
     artifact = read_artifact(directory)
+    cluster = Cluster(settings.kafka_conf()) if "bootstrap_servers" in settings.model_fields_set else None
+    findings = ensure_topics(cluster, wanted_topics(settings), create=False) if cluster is not None else []
     from worker.model.tensorflow_setup import setup_tensorflow
 
     setup_tensorflow()
@@ -50,12 +61,17 @@ def check(
     facts = report(artifact, stepped)
     facts["parity_here"] = {**asdict(certificate), "holds": certificate.holds}
     facts["widths_here"] = sorted({width for _, width in stepped.buckets})
+    if cluster is not None:
+        facts["broker"] = topics_report(cluster, findings)
     show(facts, as_json)
+    if findings and not as_json:
+        Console(highlight=False).print(topics_table(findings))
     if not certificate.holds:
         raise ArtifactRefused(
             f"{directory}: on this machine {certificate.problem} If it held where it was exported, export the model "
             "again with the libraries of this machine."
         )
+    raise_problems(findings)
 
 
 def report(artifact: Artifact, stepped: StepModel) -> dict[str, Any]:
@@ -99,6 +115,8 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     if here:
         rows["parity here"] = _parity(here)
         rows["block widths here"] = ", ".join(map(str, facts["widths_here"]))
+    if "broker" in facts:
+        rows["broker"] = f"cluster {facts['broker']['cluster_id']}"
     rows["made with"] = ", ".join(f"{name} {version}" for name, version in facts["versions"].items())
     for name, text in rows.items():
         table.add_row(name, escape(str(text)))

@@ -50,20 +50,29 @@ def topics(
 
     Example: `cellstream topics --partitions 8 --replication-factor 3 --retention-hours 72`
     """
+    cluster = Cluster(settings.kafka_conf())
+    wanted = wanted_topics(settings, partitions, replication_factor, retention_hours)
+    findings = ensure_topics(cluster, wanted, create=not check)
+    if as_json:
+        typer.echo(json.dumps(topics_report(cluster, findings), indent=2))
+    else:
+        Console(highlight=False).print(topics_table(findings))
+    raise_problems(findings)
+
+
+def wanted_topics(
+    settings: Settings,
+    partitions: int | None = None,
+    replication_factor: int | None = None,
+    retention_hours: float | None = None,
+) -> list[Wanted]:
+    """The topics of a deployment, as they were asked for."""
     names = {
         "input": settings.input_topic,
         "output": settings.output_topic,
         "dead letters": settings.dead_letter_topic,
     }
-    wanted = [Wanted(role, name, partitions, replication_factor, retention_hours) for role, name in names.items()]
-    cluster = Cluster(settings.kafka_conf())
-    findings = ensure_topics(cluster, wanted, create=not check)
-    if as_json:
-        report = {"cluster_id": cluster.cluster_id(), "topics": [_as_json(finding) for finding in findings]}
-        typer.echo(json.dumps(report, indent=2))
-    else:
-        Console(highlight=False).print(_table(findings))
-    _raise_problems(findings)
+    return [Wanted(role, name, partitions, replication_factor, retention_hours) for role, name in names.items()]
 
 
 def ensure_topics(cluster: Cluster, wanted: list[Wanted], *, create: bool) -> list[Finding]:
@@ -108,7 +117,18 @@ def _find(wanted: Wanted, topic: Topic | None, *, created: bool) -> Finding:
     return Finding(wanted, word, topic.topic_id, topic.partitions, topic.replication_factor, topic.settings, problems)
 
 
-def _raise_problems(findings: list[Finding]) -> None:
+def topics_report(cluster: Cluster, findings: list[Finding]) -> dict[str, Any]:
+    """Findings as JSON values."""
+    return {"cluster_id": cluster.cluster_id(), "topics": [_as_json(finding) for finding in findings]}
+
+
+def raise_problems(findings: list[Finding]) -> None:
+    """Say all that is wrong with the topics, and what to do.
+
+    Raises:
+        Refused: the input topic could lose state.
+        FatalFault: a topic is missing, or differs from what was asked for.
+    """
     lines = [
         f"{finding.wanted.name}: {problem.what}\n  -> {problem.remedy}"
         for finding in findings
@@ -125,7 +145,8 @@ def _raise_problems(findings: list[Finding]) -> None:
         raise FatalFault("the topics are not as asked:\n" + "\n".join(lines))
 
 
-def _table(findings: list[Finding]) -> Table:
+def topics_table(findings: list[Finding]) -> Table:
+    """Findings for a person."""
     table = Table(box=box.SIMPLE_HEAD, collapse_padding=True, pad_edge=False)
     table.add_column("topic", overflow="fold")  # a name that is cut cannot be copied
     for heading in ("for", "status", "partitions", "copies", "cleanup", "retention"):
