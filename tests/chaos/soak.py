@@ -52,6 +52,7 @@ class Tally:
     gave_up: int = 0
     deployments: int = 0
     records: int = 0
+    broker_away_s: float = 0.0  # at the longest
     violations: list[str] = field(default_factory=list)
 
 
@@ -90,6 +91,7 @@ class Soak:
         self._begun = time.monotonic()
         self._cluster = TestCluster("kafka", broker.bootstrap_servers)
         self._lock = threading.Lock()
+        self.broker_back_at = self._begun  # infinity while somebody harms it
         self._broker_free = threading.Condition()
         self._users = 0  # lanes that need a broker which is left in peace; -1 while somebody harms it
 
@@ -190,10 +192,15 @@ class Soak:
             mine = self._users == 0
             if mine:
                 self._users = -1
+        begun = time.monotonic()
+        if mine:
+            self.broker_back_at = float("inf")
         try:
             yield mine
         finally:
             if mine:
+                self.broker_back_at = time.monotonic()
+                self.tally.broker_away_s = max(self.tally.broker_away_s, self.broker_back_at - begun)
                 with self._broker_free:
                     self._users = 0
                     self._broker_free.notify_all()
@@ -209,7 +216,8 @@ def table(tally: Tally, seconds: float, command: str) -> str:
         "",
         f"`{command}`: {tally.kills.total():,} kills and {tally.faults.total():,} other faults in {minutes:.1f} "
         f"minutes, on {tally.deployments} deployments with {tally.records:,} records; "
-        f"{tally.gave_up} workers gave up by themselves (exit 1) and were started again; "
+        f"{tally.gave_up} workers gave up by themselves (exit 1) and were started again; the broker was away for "
+        f"{tally.broker_away_s:.0f} s at most; "
         f"**{len(tally.violations)} violations**.",
     ]
     return "\n".join(lines)

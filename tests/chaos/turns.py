@@ -64,10 +64,10 @@ class Turns:
         for name in list(self._frozen):
             self._thaw(name)
         self._supervise(failpoints=False)
-        deadline = time.monotonic() + STALLED_S
+        begun = time.monotonic()
         while not self._stage.settled():
             self._supervise(failpoints=False)
-            assert time.monotonic() < deadline, f"not settled within {STALLED_S:g} s\n{self._stage.logs()}"
+            assert not self._stalled(begun), f"not settled within {STALLED_S:g} s\n{self._stage.logs()}"
             time.sleep(0.1)
         self._stage.mortal.update(self._stage.workers)
         self._stage.finish()
@@ -104,11 +104,15 @@ class Turns:
 
     def _progress(self, more: int) -> None:
         """Wait for more answers, keeping the workers running; a deployment that stands still has failed."""
-        wanted, deadline = self._stage.answers + more, time.monotonic() + STALLED_S
+        wanted, begun = self._stage.answers + more, time.monotonic()
         while self._stage.answers < wanted and not self._soak.stopping.is_set():
-            assert time.monotonic() < deadline, f"no progress within {STALLED_S:g} s\n{self._stage.logs()}"
+            assert not self._stalled(begun), f"no progress within {STALLED_S:g} s\n{self._stage.logs()}"
             self._supervise()
             time.sleep(0.02)
+
+    def _stalled(self, begun: float) -> bool:
+        """Whether nothing happens for too long, counted from when the broker was back."""
+        return time.monotonic() > max(begun, self._soak.broker_back_at) + STALLED_S
 
     def _kill(self) -> None:
         name = self._random.choice(list(self._stage.workers))
