@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -29,6 +29,9 @@ MAX_MANIFEST_BYTES = 16 << 20
 MAX_MODEL_BYTES = 4 << 30
 MAX_NAMES, MAX_NAME_LENGTH = 65_536, 256
 MAX_STATE_SIZE = 16 << 20
+
+StateType: TypeAlias = Literal["float32", "float16", "bfloat16"]
+ROUNDING_FACTOR = 2  # what was measured is the largest of a finite draw, and another machine rounds other last bits
 
 # The fields that a sample record has beside its features (DESIGN.md, record contracts).
 RESERVED_FEATURES = frozenset({"features", "samples", "timestep", "end_of_sequence", "start_of_sequence"})
@@ -52,7 +55,7 @@ class StateSlot:
 
     @property
     def size(self) -> int:
-        """Number of float32 elements."""
+        """Number of elements."""
         return math.prod(self.shape)
 
 
@@ -66,7 +69,10 @@ class Manifest:
         features: names of the input's columns, in order.
         classes: names of the output's columns; for a model with one sigmoid, the positive class alone.
         state_layout: the pieces of a stream's state, in order and without gaps.
-        state_size: float32 elements per stream.
+        state_size: elements per stream.
+        state_dtype: what a stream's state is kept in between two timesteps; steps compute in float32.
+        state_rounding: how far that moved the answers away from Keras' over the certificate's sequences; 0 for
+            float32, where the certificate says it.
         scaling: what the model's own Normalization layer does, by feature; for people, the worker does not use it.
         parity: the certificate that stepping equals Keras (see `worker.model.certificate`).
         training: facts and metrics of the training run.
@@ -80,9 +86,16 @@ class Manifest:
     state_layout: tuple[StateSlot, ...]
     state_size: int
     parity: Certificate
+    state_dtype: StateType = "float32"
+    state_rounding: float = 0.0
     scaling: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def tolerance(self) -> float:
+        """How far an answer may be from Keras' on another machine."""
+        return self.parity.tolerance + ROUNDING_FACTOR * self.state_rounding
 
 
 @dataclass(frozen=True)
@@ -94,8 +107,10 @@ class Artifact:
 
     @cached_property
     def digest(self) -> str:
-        """64 hexadecimal digits over all that decides an answer: model, features and classes, in order."""
+        """64 hexadecimal digits over all that decides an answer: model, features, classes, type of state."""
         facts = [self.manifest.model_digest, self.manifest.features, self.manifest.classes]
+        if self.manifest.state_dtype != "float32":
+            facts.append(self.manifest.state_dtype)
         return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
     @property
@@ -155,6 +170,7 @@ def write_artifact(
     classes: Sequence[str],
     scaling: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
+    state_dtype: StateType = "float32",
 ) -> Artifact:
     """Export a Keras model: step it, compare it with itself, and write the artifact when it holds.
 
@@ -168,15 +184,16 @@ def write_artifact(
         classes: one name per output column; the positive class alone for a sigmoid.
         scaling: facts about the model's own Normalization layer.
         training: facts and metrics of the training run; must be JSON.
+        state_dtype: `float16` and `bfloat16` halve the memory of a stream, and round its state after every timestep.
 
     Raises:
-        NotStreamable: a layer cannot be advanced sample by sample.
+        NotStreamable: a layer cannot be advanced sample by sample, or its state not be rounded.
         ArtifactRefused: names do not fit the model, the output is no probability, or parity does not hold: a wrong
             step, or a model that amplifies rounding.
     """
     from worker.model.export import write  # imports TensorFlow
 
-    return write(model, Path(directory), tuple(features), tuple(classes), scaling, training)
+    return write(model, Path(directory), tuple(features), tuple(classes), scaling, training, state_dtype)
 
 
 def name_problems(features: Sequence[str], classes: Sequence[str]) -> list[str]:

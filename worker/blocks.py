@@ -8,7 +8,7 @@ samples that it advances. The model gives the same bits for every shape, so the 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ class BlockModel(Protocol):
     def buckets(self) -> Sequence[Shape]:
         """The `(T, B)` shapes that are ready."""
 
-    def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+    def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
         """Advance a block, see `worker.model`."""
 
 
@@ -46,7 +46,7 @@ class Block(NamedTuple):
 
 
 def step_streams(
-    model: BlockModel, inputs: Floats, begins: Flags, counts: NDArray[np.int64], states: Floats
+    model: BlockModel, inputs: Floats, begins: Flags, counts: NDArray[np.int64], states: NDArray[Any]
 ) -> tuple[Floats, int]:
     """Advance streams by all their samples of a poll.
 
@@ -55,7 +55,7 @@ def step_streams(
         inputs: `(samples, features)` float32, one stream's samples together and in order.
         begins: `(samples,)`, True where the sample starts from the initial state.
         counts: `(streams,)` samples of each stream, all at least 1, in the order of `inputs`.
-        states: `(streams, state_size)` float32; replaced in place by the states after the last sample.
+        states: `(streams, state_size)`; replaced in place by the states after the last sample.
 
     Returns:
         Outputs `(samples, classes)` float32 in the order of `inputs`, and the timesteps run, padding included.
@@ -76,7 +76,7 @@ def step_streams(
         x = np.zeros((timesteps, batch, inputs.shape[1]), np.float32)
         mask = np.zeros(block.shape, np.bool_)
         reset = np.zeros(block.shape, np.bool_)
-        padded = np.zeros((batch, states.shape[1]), np.float32)
+        padded = np.zeros((batch, states.shape[1]), states.dtype)
         x[: len(levels), : high - low][real] = inputs[here]
         mask[: len(levels), : high - low] = real
         reset[: len(levels), : high - low][real] = begins[here]

@@ -10,8 +10,8 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import structlog
 from numpy.typing import NDArray
 
@@ -42,7 +42,7 @@ class StateKeeper:
 
     Args:
         writer: background writer on the group's store.
-        initial_state: `(state_size,)` float32 of the model.
+        initial_state: `(state_size,)` of the model.
         capacity: most live streams of a partition.
         digest: of the artifact.
         policies: what to do when state, offsets and log do not fit together.
@@ -55,7 +55,7 @@ class StateKeeper:
     def __init__(
         self,
         writer: CheckpointWriter,
-        initial_state: NDArray[np.float32],
+        initial_state: NDArray[Any],
         capacity: int,
         digest: str,
         policies: Policies,

@@ -27,7 +27,7 @@ class PartitionState:
 
     Args:
         capacity: most live streams.
-        initial_state: `(state_size,)` float32, the state a sequence starts from.
+        initial_state: `(state_size,)`, the state a sequence starts from; its type is that of all states.
         next_offset: the first offset that is not part of this state yet.
 
     Raises:
@@ -35,7 +35,7 @@ class PartitionState:
 
     Attributes:
         index: stream ID -> row, live streams only.
-        states: `(capacity, state_size)` float32.
+        states: `(capacity, state_size)` of the model's state type.
         timesteps: `(capacity,)` int64, samples of the open sequence so far.
         starts: `(capacity,)` int64, offset of the open sequence's first sample.
         start_samples: `(capacity,)` int64, index of that sample in its record; 0 but for chunks.
@@ -50,7 +50,7 @@ class PartitionState:
         committed: offsets below it were committed with their outputs, and are never published again.
     """
 
-    def __init__(self, partition: int, capacity: int, initial_state: NDArray[np.float32], next_offset: int) -> None:
+    def __init__(self, partition: int, capacity: int, initial_state: NDArray[Any], next_offset: int) -> None:
         self.partition = partition
         self.capacity = capacity
         self.next_offset = self.committed = next_offset
@@ -60,7 +60,7 @@ class PartitionState:
         self.stream_ids: list[bytes] = []
         self.prefixes: list[bytes | None] = []
         self.initial_state = initial_state
-        self.states: NDArray[np.float32] = reserve((capacity, len(initial_state)), np.float32)
+        self.states: NDArray[Any] = reserve((capacity, len(initial_state)), initial_state.dtype)
         self.timesteps: Rows = reserve((capacity,), np.int64)
         self.starts: Rows = reserve((capacity,), np.int64)
         self.start_samples: Rows = reserve((capacity,), np.int64)

@@ -51,16 +51,16 @@ class StreamingModel:
 
         return cls(load_step_model(artifact), artifact.manifest)
 
-    def initial_states(self, batch: int) -> Floats:
-        """`(batch, state_size)` float32: the states that sequences start from."""
+    def initial_states(self, batch: int) -> NDArray[Any]:
+        """`(batch, state_size)` of the artifact's state type: the states that sequences start from."""
         return np.tile(self._model.initial_state, (batch, 1))
 
-    def step(self, inputs: ArrayLike, states: Floats) -> tuple[Floats, Floats]:
+    def step(self, inputs: ArrayLike, states: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
         """Advance a batch of streams.
 
         Args:
             inputs: `(batch, features)`, one timestep, or `(batch, timesteps, features)`.
-            states: `(batch, state_size)` float32; not modified.
+            states: `(batch, state_size)`; not modified.
 
         Returns:
             Probabilities `(batch, classes)`, or `(batch, timesteps, classes)`, and the states after the last timestep.
@@ -75,7 +75,7 @@ class StreamingModel:
                 f"states (batch, {self._model.state_size}), received {x.shape} and {states.shape}"
             )
         batch, timesteps = len(x), x.shape[1] if x.ndim == 3 else 1
-        moved = np.array(states, np.float32)
+        moved = np.array(states, self._model.initial_state.dtype)
         if not batch * timesteps:
             return np.empty((*x.shape[:-1], self._model.outputs), np.float32), moved
         flat = x.reshape(batch * timesteps, -1)

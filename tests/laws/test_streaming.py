@@ -35,16 +35,18 @@ def trained() -> keras.Model:
     )
 
 
-@pytest.fixture(scope="module")
-def model(trained: keras.Model, tmp_path_factory: pytest.TempPathFactory) -> StreamingModel:
+@pytest.fixture(scope="module", params=["float32", "float16", "bfloat16"])
+def model(
+    request: pytest.FixtureRequest, trained: keras.Model, tmp_path_factory: pytest.TempPathFactory
+) -> StreamingModel:
     directory = tmp_path_factory.mktemp("streaming") / "artifact"
-    write_artifact(trained, directory, features=("x", "y"), classes=("a", "b", "c"))
+    write_artifact(trained, directory, features=("x", "y"), classes=("a", "b", "c"), state_dtype=request.param)
     return StreamingModel.load(directory)
 
 
 def test_a_run_is_what_keras_says_of_the_sequence(model: StreamingModel, trained: keras.Model) -> None:
     expected = np.asarray(trained(SEQUENCES[:1]))[0]
-    np.testing.assert_allclose(model.run(SEQUENCES[0]), expected, atol=1e-6)
+    np.testing.assert_allclose(model.run(SEQUENCES[0]), expected, atol=model.manifest.tolerance)
 
 
 @given(st.lists(st.integers(1, 5), min_size=1, max_size=11))

@@ -5,7 +5,8 @@ The file has:
                     created_ms, stream_time
     ids/blob        (bytes,) uint8: all stream IDs, one after the other
     ids/offsets     (n + 1,) int64: where each begins and ends in the blob
-    states/0, ...   (n, *slot.shape) float32, one per slot of the state layout; attributes layer and name
+    states/0, ...   (n, *slot.shape) float32, whatever the type of states in memory, one per slot of the state layout;
+                    attributes layer and name
     timesteps, starts, start_samples, times, offsets   (n,) int64
 """
 
@@ -97,7 +98,7 @@ class Snapshot(Header):
 
     Attributes:
         stream_ids: n distinct stream IDs.
-        states: (n, state_size) float32.
+        states: (n, state_size), in float32 unless they were read to where there is another type.
         timesteps: (n,) int64.
         starts: (n,) int64, offset of the first sample of each stream's sequence.
         start_samples: (n,) int64, index of that sample in its record; 0 but for chunks.
@@ -107,7 +108,7 @@ class Snapshot(Header):
     """
 
     stream_ids: list[bytes]
-    states: npt.NDArray[np.float32]
+    states: npt.NDArray[Any]
     timesteps: npt.NDArray[np.int64]
     starts: npt.NDArray[np.int64]
     start_samples: npt.NDArray[np.int64]
@@ -207,7 +208,7 @@ def _write_states(group: Any, streams: Streams, layout: Sequence[StateSlot]) -> 
     for start in range(0, len(streams), ROWS):
         rows = streams.take("states", start, start + ROWS)  # few enough to stay in the cache for all slots
         for slot, dataset, (begin, end) in zip(layout, datasets, cuts, strict=True):
-            dataset[start : start + len(rows)] = rows[:, begin:end].reshape(-1, *slot.shape)
+            dataset[start : start + len(rows)] = rows[:, begin:end].astype("<f4", copy=False).reshape(-1, *slot.shape)
 
 
 def _column(streams: Streams, name: str) -> npt.NDArray[np.int64]:

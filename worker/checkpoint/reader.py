@@ -32,7 +32,7 @@ _HDF5_FAULTS = (OSError, RuntimeError, ValueError, KeyError, TypeError, Attribut
 
 
 def read_file(
-    file: BinaryIO, layout: Sequence[StateSlot] | None, name: str, into: npt.NDArray[np.float32] | None = None
+    file: BinaryIO, layout: Sequence[StateSlot] | None, name: str, into: npt.NDArray[Any] | None = None
 ) -> Snapshot:
     """Read what `write_file` wrote.
 
@@ -64,7 +64,7 @@ class _Reader:
         self.size = size
         self.claimed = 0
 
-    def snapshot(self, layout: Sequence[StateSlot] | None, into: npt.NDArray[np.float32] | None) -> Snapshot:
+    def snapshot(self, layout: Sequence[StateSlot] | None, into: npt.NDArray[Any] | None) -> Snapshot:
         version = self.number(self.h5, "format_version")
         if version != FORMAT_VERSION:
             raise CheckpointDamaged(f"format version {version}, this cellstream reads {FORMAT_VERSION}")
@@ -107,7 +107,7 @@ class _Reader:
                 f"expected {len(expected)}; first difference: {differs}"
             )
 
-    def states(self, slots: list[Any], n: int, into: npt.NDArray[np.float32] | None) -> npt.NDArray[np.float32]:
+    def states(self, slots: list[Any], n: int, into: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
         """Gather the slots side by side: (n, state_size)."""
         if any(slot.shape[0] != n for slot in slots):
             raise CheckpointDamaged(f"a state slot does not have the {n} rows that the stream IDs have")

@@ -14,10 +14,9 @@ import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote
 
-import numpy as np
 from numpy.typing import NDArray
 
 from worker.checkpoint.file import AnySnapshot, Snapshot, write_file
@@ -128,7 +127,7 @@ class CheckpointStore:
             names = self.folders.folders(f"{self.group}/{_folder_name(topic)}")
         return sorted(int(name) for name in names if _PARTITION.fullmatch(name))
 
-    def read(self, ref: CheckpointRef, into: NDArray[np.float32] | None = None) -> Snapshot:
+    def read(self, ref: CheckpointRef, into: NDArray[Any] | None = None) -> Snapshot:
         """Verify and load one checkpoint.
 
         Whether it belongs to the artifact and the topic of today is for the caller to decide.

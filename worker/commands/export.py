@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.artifact import MAX_MODEL_BYTES, read_bounded, write_artifact
+from worker.artifact import MAX_MODEL_BYTES, StateType, read_bounded, write_artifact
 
 
 def export(
@@ -29,6 +29,12 @@ def export(
             show_default=False,
         ),
     ] = None,
+    state_dtype: Annotated[
+        StateType,
+        typer.Option(
+            help="What a stream's state is kept in; 16 bits halve its memory and round it after every timestep.",
+        ),
+    ] = "float32",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Turn a Keras model into an artifact, with its parity certificate.
@@ -56,6 +62,7 @@ def export(
         directory,
         features=_split(features) or [f"x{column}" for column in range(graph.features)],
         classes=_split(classes) or graph.default_classes,
+        state_dtype=state_dtype,
     )
     show(report(artifact, load_step_model(artifact)), as_json)
 

@@ -18,6 +18,7 @@ from worker.artifact import (
     MODEL_NAME,
     Artifact,
     Manifest,
+    StateType,
     name_problems,
     read_artifact,
 )
@@ -27,6 +28,8 @@ from worker.model.keras_file import model_bytes, open_model
 from worker.model.parity import certify
 from worker.model.step_model import StepModel
 
+ROUNDING_CEILING = 0.01  # of a probability: who asks for narrow states knows that they cost something
+
 
 def write(
     model: Any,
@@ -35,6 +38,7 @@ def write(
     classes: tuple[str, ...],
     scaling: Mapping[str, Any] | None,
     training: Mapping[str, Any] | None,
+    state_dtype: StateType,
 ) -> Artifact:
     """Export a model; see `artifact.write_artifact`."""
     require_fit(StepGraph(model), features, classes)
@@ -45,6 +49,14 @@ def write(
     certificate = certify(stored, stepped)
     if not certificate.holds:
         raise ArtifactRefused(certificate.problem)
+    rounding = 0.0
+    if state_dtype != "float32":
+        rounding = certify(stored, StepModel(stored, state_dtype)).largest_difference
+        if not rounding <= ROUNDING_CEILING:
+            raise ArtifactRefused(
+                f"states in {state_dtype} move an answer by {rounding:.2g}, at most {ROUNDING_CEILING:g} may be: keep "
+                "them in float32" + (", or try float16, which is finer" if state_dtype == "bfloat16" else "") + "."
+            )
     manifest = Manifest(
         format_version=FORMAT_VERSION,
         model_digest=hashlib.sha256(content).hexdigest(),
@@ -53,6 +65,8 @@ def write(
         state_layout=stepped.layout,
         state_size=stepped.state_size,
         parity=certificate,
+        state_dtype=state_dtype,
+        state_rounding=rounding,
         scaling=None if scaling is None else dict(scaling),
         training=None if training is None else dict(training),
         versions={name: version(name) for name in ("cellstream", "keras", "numpy", "tensorflow")},

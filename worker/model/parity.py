@@ -191,7 +191,8 @@ def run_interleaved(
     starts = [np.cumsum([0, *(len(sequences[k]) for k in pair)])[:-1] for pair in pairs]
     answers = [np.empty((len(stream), stepped.outputs), np.float32) for stream in streams]
     # Garbage: only a reset may make a state usable, and rows of padding must not reach the others.
-    states = np.full((len(streams), stepped.state_size), np.nan, np.float32)
+    garbage, kind = np.nan, stepped.initial_state.dtype
+    states = np.full((len(streams), stepped.state_size), garbage, kind)
     done = np.zeros(len(streams), int)
     while waiting := [k for k, stream in enumerate(streams) if done[k] < len(stream)]:
         depth, width = buckets[int(rng.integers(len(buckets)))]
@@ -199,7 +200,7 @@ def run_interleaved(
         rows = rng.permutation(width)[: len(chosen)]
         inputs = np.full((depth, width, stepped.features), np.nan, np.float32)
         mask, reset = np.zeros((depth, width), bool), np.zeros((depth, width), bool)
-        block_states = np.full((width, stepped.state_size), np.nan, np.float32)
+        block_states = np.full((width, stepped.state_size), garbage, kind)
         block_states[rows] = states[chosen]
         taken = np.minimum(rng.integers(1, depth + 1, len(chosen)), [len(streams[k]) - done[k] for k in chosen])
         for k, row, n in zip(chosen, rows, taken, strict=True):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
-Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
+Block: TypeAlias = Callable[[Floats, Flags, Flags, NDArray[Any]], tuple[Floats, NDArray[Any]]]
 
 DEPTH, NARROWEST = 4, 64
 
@@ -18,7 +18,9 @@ DEPTH, NARROWEST = 4, 64
 SCALES = (1.0, 30.0, 1e-39)
 
 
-def agrees(block: Block, reference: Block, width: int, features: int, state_size: int, depth: int = DEPTH) -> bool:
+def agrees(
+    block: Block, reference: Block, width: int, features: int, initial: NDArray[Any], depth: int = DEPTH
+) -> bool:
     """Run the same random streams through a width and, elsewhere in other company, through the reference.
 
     Args:
@@ -26,20 +28,20 @@ def agrees(block: Block, reference: Block, width: int, features: int, state_size
         reference: the function of the narrowest width.
         width: a multiple of `NARROWEST`.
         features: width of a sample.
-        state_size: elements of a state.
+        initial: a state, `(state_size,)`, for its size and type.
         depth: timesteps of the block.
 
     Returns:
         Whether all answers at unmasked timesteps, and all states, are the same bits.
     """
     rng = np.random.default_rng(64)
-    return all(_same(block, reference, (depth, width), features, state_size, scale, rng) for scale in SCALES)
+    return all(_same(block, reference, (depth, width), features, initial, scale, rng) for scale in SCALES)
 
 
 def side_by_side(block: Block, width: int) -> Block:
     """Blocks of a width that divides `NARROWEST`, as one of `NARROWEST`."""
 
-    def run(inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+    def run(inputs: Floats, mask: Flags, reset: Flags, states: NDArray[Any]) -> tuple[Floats, NDArray[Any]]:
         cuts = [slice(start, start + width) for start in range(0, NARROWEST, width)]
         done = [block(inputs[:, cut], mask[:, cut], reset[:, cut], states[cut]) for cut in cuts]
         return np.concatenate([answers for answers, _ in done], 1), np.concatenate([moved for _, moved in done])
@@ -52,13 +54,13 @@ def _same(
     reference: Block,
     shape: tuple[int, int],
     features: int,
-    state_size: int,
+    initial: NDArray[Any],
     scale: float,
     rng: np.random.Generator,
 ) -> bool:
     """One draw of `agrees`."""
     inputs = (scale * rng.standard_normal((*shape, features))).astype(np.float32)
-    states = (scale * rng.standard_normal((shape[1], state_size))).astype(np.float32)
+    states = (scale * rng.standard_normal((shape[1], len(initial)))).astype(initial.dtype)
     mask, reset = rng.random(shape) < 0.9, rng.random(shape) < 0.1
     answers, moved = block(inputs, mask, reset, states)
     for rows in rng.permutation(shape[1]).reshape(-1, NARROWEST):  # other neighbours and other places than in the block
@@ -72,6 +74,6 @@ def _same(
     return True
 
 
-def _equal_bits(one: Floats, other: Floats) -> bool:
+def _equal_bits(one: NDArray[Any], other: NDArray[Any]) -> bool:
     """Equality of bits: -0.0 is not 0.0, and a NaN equals itself."""
-    return np.array_equal(np.ascontiguousarray(one).view(np.uint32), np.ascontiguousarray(other).view(np.uint32))
+    return np.array_equal(np.ascontiguousarray(one).view(np.uint8), np.ascontiguousarray(other).view(np.uint8))

@@ -31,7 +31,8 @@ from worker.model.tensorflow_setup import quiet_compiler
 Floats: TypeAlias = NDArray[np.float32]
 Flags: TypeAlias = NDArray[np.bool_]
 Bucket: TypeAlias = tuple[int, int]
-Block: TypeAlias = Callable[[Floats, Flags, Flags, Floats], tuple[Floats, Floats]]
+States: TypeAlias = NDArray[Any]  # of the state's type
+Block: TypeAlias = Callable[[Floats, Flags, Flags, States], tuple[Floats, States]]
 
 DEPTHS = (1, 2, 4)
 # For few streams that have many samples: a call costs as much as thirty timesteps of few streams. Compiled apart, as
@@ -53,20 +54,21 @@ class StepModel:
         features: width of one sample.
         outputs: width of one answer.
         layout: where each layer's state is in the flat state of a stream.
-        state_size: float32 elements per stream.
-        initial_state: `(state_size,)` float32, the state before the first sample.
+        state_size: elements per stream.
+        initial_state: `(state_size,)`, the state before the first sample; its type is that of all states.
         causal: the Keras model answers every timestep; otherwise it answers a whole sequence, and stepping gives
             its answer for the sequence so far.
         mean_of_none: Keras' answer is NaN as long as all timesteps are masked, and the stepped one is a number.
 
     Args:
         model: a built Sequential or functional Keras model. Its weights are copied.
+        state_dtype: what states are kept in between two timesteps, one of `STATE_DTYPES`; a step computes in float32.
 
     Raises:
         NotStreamable: names the layer, the reason and the remedy; or rows of a block influence each other.
     """
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, state_dtype: str = "float32") -> None:
         self._graph = StepGraph(model)
         self._weights = [(variable, tf.constant(variable.numpy())) for variable in model.variables]
         self.features, self.outputs, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
@@ -74,11 +76,14 @@ class StepModel:
         self.layout = _layout(self._graph)
         self.state_size = sum(slot.size for slot in self.layout)
         pieces = [slot.initial.reshape(-1) for _, slot in self._graph.slots]
-        self.initial_state = np.concatenate([*pieces, np.zeros(0, np.float32)]).astype(np.float32)
+        self._state_dtype = tf.as_dtype(state_dtype)
+        self.initial_state = np.concatenate([*pieces, np.zeros(0)]).astype(self._state_dtype.as_numpy_dtype)
+        if state_dtype != "float32":
+            _require_roundable(self._graph, state_dtype)
         self._stop = threading.Event()
         self._compiler: threading.Thread | None = None
         reference = self._compile(NARROWEST)
-        if not agrees(reference, reference, NARROWEST, self.features, self.state_size):
+        if not agrees(reference, reference, NARROWEST, self.features, self.initial_state):
             raise NotStreamable(
                 f"on this CPU a stream's answer depends on its place in a block of {NARROWEST}: "
                 "its output could not be reproduced after a restart. Run it on another machine, or report the model."
@@ -97,17 +102,17 @@ class StepModel:
         shallow = ((depth, width) for depth in DEPTHS for width in sorted(self._blocks))
         return (*shallow, *((depth, width) for depth in DEEP_DEPTHS for width in sorted(self._deep)))
 
-    def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+    def run_block(self, inputs: Floats, mask: Flags, reset: Flags, states: States) -> tuple[Floats, States]:
         """Advance the streams of a block; every argument is only read.
 
         Args:
             inputs: `(T, B, features)` float32; `(T, B)` is one of `buckets`.
             mask: `(T, B)` bool; where false the state stays as it is and the output means nothing.
             reset: `(T, B)` bool; where true the state is the initial one before the step.
-            states: `(B, state_size)` float32.
+            states: `(B, state_size)` of the states' type.
 
         Returns:
-            Answers `(T, B, outputs)` float32 and states `(B, state_size)` float32, both read-only.
+            Answers `(T, B, outputs)` float32 and states `(B, state_size)`, both read-only.
         """
         depth, width = mask.shape
         block = (self._deep if depth > DEPTHS[-1] else self._blocks).get(width)
@@ -120,7 +125,7 @@ class StepModel:
         if width in self._blocks:
             return True
         block = self._compile(width)
-        if not agrees(block, self._blocks[NARROWEST], width, self.features, self.state_size):
+        if not agrees(block, self._blocks[NARROWEST], width, self.features, self.initial_state):
             return False
         self._blocks = {**self._blocks, width: block}  # a new dict: the other thread reads either
         return True
@@ -130,7 +135,7 @@ class StepModel:
         if width not in self._deep:
             block, depth = self._compile(width, DEEP_DEPTHS), DEEP_DEPTHS[0]
             whole = side_by_side(block, width)
-            if not agrees(whole, self._blocks[NARROWEST], NARROWEST, self.features, self.state_size, depth):
+            if not agrees(whole, self._blocks[NARROWEST], NARROWEST, self.features, self.initial_state, depth):
                 return False
             self._deep = {**self._deep, width: block}
         return True
@@ -168,17 +173,17 @@ class StepModel:
             tf.TensorSpec((deepest, width, self.features), tf.float32),
             tf.TensorSpec((deepest, width), tf.bool),
             tf.TensorSpec((deepest, width), tf.bool),
-            tf.TensorSpec((width, self.state_size), tf.float32),
+            tf.TensorSpec((width, self.state_size), self._state_dtype),
             tf.TensorSpec((), tf.int32),
         ]
         traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
         turns = {depth: tf.constant(depth) for depth in depths}
 
-        def run(inputs: Floats, mask: Flags, reset: Flags, states: Floats) -> tuple[Floats, Floats]:
+        def run(inputs: Floats, mask: Flags, reset: Flags, states: States) -> tuple[Floats, States]:
             depth = len(mask)
             block = [tf.constant(_deepen(part, deepest)) for part in (inputs, mask, reset)]
             answers, moved = traced(*block, tf.constant(states), turns[depth])
-            return np.asarray(memoryview(answers))[:depth], np.asarray(memoryview(moved))  # views, no copies
+            return np.asarray(memoryview(answers))[:depth], _array_of(moved)
 
         with quiet_compiler():
             run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs[:4]))
@@ -203,12 +208,14 @@ class StepModel:
     def _step(self, samples: Any, mask: Any, reset: Any, states: Any) -> tuple[Any, Any]:
         """One timestep of a block: `(B, features)`, `(B,)`, `(B,)`, `(B, S)` -> `(B, outputs)`, `(B, S)`."""
         before = tf.where(reset[:, None], tf.constant(self.initial_state), states)
+        given = tf.cast(before, tf.float32)
         pieces = [
-            tf.reshape(before[:, slot.offset : slot.offset + slot.size], (-1, *slot.shape)) for slot in self.layout
+            tf.reshape(given[:, slot.offset : slot.offset + slot.size], (-1, *slot.shape)) for slot in self.layout
         ]
         answer, moved = self._graph.step(samples, pieces)
         flat = [tf.reshape(piece, (-1, slot.size)) for piece, slot in zip(moved, self.layout, strict=True)]
-        after = tf.concat(flat, axis=1) if flat else before
+        # The loop around this carries states in their type: they are rounded after every timestep, however blocks cut.
+        after = tf.cast(tf.concat(flat, axis=1), self._state_dtype) if flat else before
         return answer, tf.where(mask[:, None], after, before)
 
 
@@ -224,15 +231,15 @@ def load_step_model(artifact: Artifact) -> StepModel:
     from worker.model.parity import spot
 
     keras_model = open_model(artifact.read_model(), str(artifact.model_path))
-    model = StepModel(keras_model)
     manifest = artifact.manifest
+    model = StepModel(keras_model, manifest.state_dtype)
     stepped = (model.layout, model.features, model.outputs)
     if stepped != (manifest.state_layout, len(manifest.features), len(manifest.classes)):
         raise ArtifactRefused(
             f"{artifact.directory}: the model steps with another state layout or width than its manifest says: "
             "this cellstream's rules differ from those of the one that exported it. Export the model again."
         )
-    difference, tolerance = spot(keras_model, model), manifest.parity.tolerance
+    difference, tolerance = spot(keras_model, model), manifest.tolerance
     if not difference <= tolerance:
         raise ArtifactRefused(
             f"{artifact.directory}: on this machine stepping differs from Keras by {difference:.2g}, its certificate "
@@ -240,6 +247,21 @@ def load_step_model(artifact: Artifact) -> StepModel:
             "machine's libraries, or run it where it was exported."
         )
     return model
+
+
+def _array_of(tensor: Any) -> NDArray[Any]:
+    """A view where Python's buffers know the type; they do not know bfloat16."""
+    return tensor.numpy() if tensor.dtype == tf.bfloat16 else np.asarray(memoryview(tensor))
+
+
+def _require_roundable(graph: StepGraph, state_dtype: str) -> None:
+    """Refuse to round what counts or sums up."""
+    exact = sorted({path for path, slot in graph.slots if slot.exact})
+    if exact:
+        raise NotStreamable(
+            f"layer '{exact[0]}': it counts or sums up over the whole sequence, and in {state_dtype} that would go "
+            "wrong after some hundred timesteps. Keep its model's states in float32."
+        )
 
 
 def _deepen(part: NDArray[Any], deepest: int) -> NDArray[Any]:

@@ -41,7 +41,7 @@ class RunningMaximum(RunningPooling):
         super().__init__(call)
         if self.running:
             lowest = np.full(self.features, np.finfo(np.float32).min, np.float32)
-            self.slots = (Slot("maximum", lowest),)
+            self.slots = (Slot("maximum", lowest, exact=True),)
 
     def step(self, values: Values, state: State) -> tuple[Values, State]:
         """Advance by one timestep; see `Rule.step`."""
@@ -69,7 +69,8 @@ class RunningMean(RunningPooling):
         self.mean_of_none = self.running and call.flow.masked
         if self.running:
             zeros = np.zeros(self.features, np.float32)
-            self.slots = (Slot("sum", zeros), Slot("sum_rest", zeros), Slot("count", np.zeros(2, np.float32)))
+            count = np.zeros(2, np.float32)
+            self.slots = (Slot("sum", zeros, True), Slot("sum_rest", zeros, True), Slot("count", count, True))
 
     def step(self, values: Values, state: State) -> tuple[Values, State]:
         """Advance by one timestep; see `Rule.step`."""

@@ -69,10 +69,17 @@ State: TypeAlias = tuple[Tensor, ...]
 
 @dataclass(frozen=True)
 class Slot:
-    """A piece of state: its name and, without a batch axis, its value before the first timestep."""
+    """A piece of state.
+
+    Attributes:
+        name: of the piece.
+        initial: without a batch axis, its value before the first timestep.
+        exact: it counts or sums up: rounding it once a timestep would add up.
+    """
 
     name: str
     initial: NDArray[np.float32]
+    exact: bool = False
 
 
 @dataclass(frozen=True)
