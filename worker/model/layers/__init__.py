@@ -4,6 +4,7 @@ Importing the package registers all rules.
 """
 
 from worker.model.layers import (
+    answers,
     attention,
     convolution,
     merging,
@@ -26,6 +27,7 @@ __all__ = [
     "Slot",
     "Tensor",
     "Value",
+    "answers",
     "attention",
     "convolution",
     "is_registered",
