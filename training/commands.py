@@ -13,6 +13,7 @@ from rich.console import Console
 from worker.errors import UsageError
 
 Column = str | None
+Share = float | None
 
 
 def train(
@@ -50,8 +51,20 @@ def train(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Network: lstm, gru, seed-32-16-8; if not given, a bundled set's own, or seed-32-16-8.",
+            help="Network: lstm, gru, conv-gru, seed-32-16-8; if not given, a bundled set's own, or seed-32-16-8.",
         ),
+    ] = None,
+    jitter: Annotated[
+        Share, typer.Option(min=0, help="Noise on every sample in training, in standard deviations of its feature.")
+    ] = None,
+    scale: Annotated[
+        Share, typer.Option(min=0, help="How far a sequence's features are stretched in training, as a share.")
+    ] = None,
+    offset: Annotated[
+        Share, typer.Option(min=0, help="How far they are moved in training, in their standard deviations.")
+    ] = None,
+    warp: Annotated[
+        Share, typer.Option(min=0, help="How far the speed of a sequence changes in training, as a share.")
     ] = None,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="At most so many; early stopping may end sooner.")
@@ -71,6 +84,9 @@ def train(
     order of their names; more give one for each. Before training it is told what is in the table; a table with
     problems is refused with all of them, each with its column and rows. Streams are never divided between training,
     validation and test.
+
+    `--scale`, `--offset` and `--warp` change every sequence anew in every epoch, and `--jitter` every sample: for few
+    recordings, and for what will be recorded elsewhere. The preset `conv-gru` brings all four in small amounts.
 
     Ctrl-C ends the training early and keeps the best weights so far; a second one leaves everything as it was.
 
@@ -112,8 +128,8 @@ def train(
         )
         parts = split(load(data), seed)
     recipe = RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset]
-    if epochs is not None:
-        recipe = dataclasses.replace(recipe, epochs=epochs)
+    chosen: dict[str, Any] = {"epochs": epochs, "noise": jitter, "scale": scale, "offset": offset, "warp": warp}
+    recipe = dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
     from training.fitting import fit
 
     with stop_on_interrupt(console) as stop:

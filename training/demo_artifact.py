@@ -19,7 +19,7 @@ from worker.artifact import FORMAT_VERSION, Artifact, read_artifact
 from worker.errors import ArtifactRefused
 
 # The sources and libraries whose change gives another model.
-SOURCES = ("datasets.py", "splits.py", "padding.py", "networks.py", "fitting.py")
+SOURCES = ("datasets.py", "splits.py", "padding.py", "networks.py", "augmentation.py", "fitting.py")
 LIBRARIES = ("aeon", "keras", "numpy", "tensorflow")
 
 

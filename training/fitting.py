@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from training.augmentation import augmented_batches
 from training.datasets import Sequences, Split
 from training.evaluation import accuracy_by_share, predict
 from training.networks import Recipe, Scaling, build
@@ -84,51 +85,106 @@ def fit(
         KeyboardInterrupt: `stop` was set in the first epoch, when there is nothing worth keeping.
     """
     setup_tensorflow()
-    import keras
-
     started = time.monotonic()
-    classes = len(parts.train.classes)
     scaling = Scaling.of(parts.train.inputs)
-    lengths = np.concatenate([parts.train.lengths, parts.validation.lengths, parts.test.lengths])
-    padded = bool((lengths != lengths[0]).any())
-    keras.utils.set_random_seed(seed)
-    model = build(parts.train.name, classes, scaling, recipe, padded=padded)
-    model.compile(
-        # A recording that is wrong at every timestep has a long gradient; clipping keeps it from undoing the rest.
-        optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=1.0),
-        loss=_loss(classes, recipe.label_smoothing),
-    )
-    best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.patience, restore_best_weights=True)
+    padded = is_padded(parts)
     stop = stop or Event()
-    inputs, labels = _arrays(parts.train, classes)
-    epochs = model.fit(
-        inputs,
-        labels,
-        validation_data=_arrays(parts.validation, classes),
-        batch_size=recipe.batch_size,
-        epochs=recipe.epochs,
-        verbose=0,
-        callbacks=[best, _watch(stop, on_epoch)],
-    ).history
-    bare = build(parts.train.name, classes, scaling, recipe, padded=padded)
-    bare.set_weights(model.get_weights())
-    history = {name: [float(loss) for loss in epochs[name]] for name in ("loss", "val_loss")}
+    member = fit_member(
+        parts.train, parts.validation, scaling, recipe, seed, name=parts.train.name, padded=padded, stop=stop,
+        on_epoch=on_epoch,
+    )  # fmt: skip
     facts = {
         "dataset": parts.train.name,
         "sequences": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
         "seed": seed,
-        "recipe": {**vars(recipe), "units": list(recipe.units)},
-        "epochs": len(history["loss"]),
-        "best_epoch": best.best_epoch + 1,
+        "recipe": recipe.facts(),
+        "epochs": len(member.history["loss"]),
+        "best_epoch": member.best_epoch,
         "interrupted": stop.is_set(),
-        "loss": {name: history[name][best.best_epoch] for name in ("loss", "val_loss")},
+        "loss": {name: losses[member.best_epoch - 1] for name, losses in member.history.items()},
         "accuracy": accuracy_by_share(
-            predict(bare, parts.test.inputs), parts.test.timestep_labels or parts.test.labels
+            predict(member.model, parts.test.inputs), parts.test.timestep_labels or parts.test.labels
         ),
         "seconds": round(time.monotonic() - started, 1),
-        "versions": _versions("aeon", "keras", "numpy", "tensorflow"),
+        "versions": versions("aeon", "keras", "numpy", "tensorflow"),
     }
-    return Fitted(bare, parts.train.features, outputs_of(parts.train.classes), scaling, history, facts)
+    return Fitted(member.model, parts.train.features, outputs_of(parts.train.classes), scaling, member.history, facts)
+
+
+@dataclass(frozen=True)
+class Member:
+    """A network with its best weights.
+
+    Attributes:
+        model: without optimizer.
+        history: `loss` and `val_loss`, one number for each epoch.
+        best_epoch: whose weights it has, counted from 1.
+    """
+
+    model: Any
+    history: dict[str, list[float]]
+    best_epoch: int
+
+
+def fit_member(
+    train: Sequences,
+    validation: Sequences,
+    scaling: Scaling,
+    recipe: Recipe,
+    seed: int,
+    *,
+    name: str,
+    padded: bool,
+    stop: Event,
+    on_epoch: OnEpoch | None = None,
+) -> Member:
+    """Fit one network; see `fit`.
+
+    Args:
+        train: sequences to learn.
+        validation: sequences that say when to stop.
+        scaling: what the network's Normalization layer holds.
+        recipe: network and fitting.
+        seed: as `fit`.
+        name: of the network.
+        padded: whether the sequences that it is made for differ in length.
+        stop: ends fitting when set.
+        on_epoch: called after each epoch.
+    """
+    import keras
+
+    classes = len(train.classes)
+    keras.utils.set_random_seed(seed)
+    model = build(name, classes, scaling, recipe, padded=padded)
+    weighted = padded and bool(recipe.filters)
+    model.compile(
+        # A recording that is wrong at every timestep has a long gradient; clipping keeps it from undoing the rest.
+        optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=1.0),
+        loss=_loss(classes, recipe.label_smoothing, weighted),
+    )
+    best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.patience, restore_best_weights=True)
+    arrays = _arrays(train, classes, weighted)
+    if recipe.augments:
+        given: dict[str, Any] = {"x": augmented_batches(*arrays, train.lengths, scaling, recipe, seed)}
+    else:
+        given = {**dict(zip(("x", "y", "sample_weight"), arrays, strict=True)), "batch_size": recipe.batch_size}
+    epochs = model.fit(
+        **given,
+        validation_data=_arrays(validation, classes, weighted)[: 3 if weighted else 2],
+        epochs=recipe.epochs,
+        verbose=0,
+        callbacks=[best, _watch(stop, on_epoch)],
+    ).history
+    bare = build(name, classes, scaling, recipe, padded=padded)
+    bare.set_weights(model.get_weights())
+    history = {name: [float(loss) for loss in epochs[name]] for name in ("loss", "val_loss")}
+    return Member(bare, history, best.best_epoch + 1)
+
+
+def is_padded(parts: Split) -> bool:
+    """Whether the sequences differ in length."""
+    lengths = np.concatenate([parts.train.lengths, parts.validation.lengths, parts.test.lengths])
+    return bool((lengths != lengths[0]).any())
 
 
 def outputs_of(classes: tuple[str, ...]) -> tuple[str, ...]:
@@ -136,22 +192,28 @@ def outputs_of(classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes[1:] if len(classes) == 2 else classes
 
 
-def _arrays(part: Sequences, classes: int) -> tuple[Any, Any]:
-    """Inputs `(n, timesteps, features)`, padded, and targets `(n, timesteps, outputs)`."""
-    inputs = pad(part.inputs)
+def _arrays(part: Sequences, classes: int, weighted: bool) -> tuple[Any, Any, Any]:
+    """Inputs `(n, timesteps, features)`, padded, targets `(n, timesteps, outputs)`, and weights `(n, timesteps)`.
+
+    Where no mask takes padded timesteps out of the loss, weights of 0 do; otherwise there are none.
+    """
+    inputs = pad(part.inputs, value=0.0) if weighted else pad(part.inputs)
     labels = repeat_labels(part.labels, inputs.shape[1])
     for row, own in enumerate(part.timestep_labels or ()):
         labels[row, : len(own), 0] = own  # what stands behind its end is masked
     check_labels(labels, inputs)
-    return inputs, labels if classes == 2 else np.eye(classes, dtype=np.float32)[labels[..., 0]]
+    targets = labels if classes == 2 else np.eye(classes, dtype=np.float32)[labels[..., 0]]
+    weights = (np.arange(inputs.shape[1]) < part.lengths[:, None]).astype(np.float32) if weighted else None
+    return inputs, targets, weights
 
 
-def _loss(classes: int, label_smoothing: float) -> Any:
-    """Cross-entropy; a mask that comes with the predictions takes padded timesteps out of it."""
+def _loss(classes: int, label_smoothing: float, weighted: bool) -> Any:
+    """Cross-entropy; a mask that comes with the predictions, or weights, take padded timesteps out of it."""
     import keras
 
     kind = keras.losses.BinaryCrossentropy if classes == 2 else keras.losses.CategoricalCrossentropy
-    return kind(label_smoothing=label_smoothing)
+    reduction = "mean_with_sample_weight" if weighted else "sum_over_batch_size"
+    return kind(label_smoothing=label_smoothing, reduction=reduction)
 
 
 def _watch(stop: Event, on_epoch: OnEpoch | None) -> Any:
@@ -172,7 +234,8 @@ def _watch(stop: Event, on_epoch: OnEpoch | None) -> Any:
     return Watch()
 
 
-def _versions(*names: str) -> dict[str, str]:
+def versions(*names: str) -> dict[str, str]:
+    """Of the packages that are installed."""
     found = {}
     for name in names:
         try:

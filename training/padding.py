@@ -24,18 +24,21 @@ from worker.errors import UsageError
 MASK_VALUE = -1e9
 
 
-def pad(inputs: Sequence[NDArray[np.float32]], timesteps: int | None = None) -> NDArray[np.float32]:
-    """Stack sequences, each padded at its end with `MASK_VALUE`.
+def pad(
+    inputs: Sequence[NDArray[np.float32]], timesteps: int | None = None, value: float = MASK_VALUE
+) -> NDArray[np.float32]:
+    """Stack sequences, each padded at its end.
 
     Args:
         inputs: each `(its timesteps, features)` float32.
         timesteps: length of the result; by default that of the longest.
+        value: what to pad with.
 
     Returns:
         `(n, timesteps, features)` float32.
     """
     longest = max(len(sequence) for sequence in inputs)
-    padded = np.full((len(inputs), timesteps or longest, inputs[0].shape[1]), MASK_VALUE, np.float32)
+    padded = np.full((len(inputs), timesteps or longest, inputs[0].shape[1]), value, np.float32)
     for row, sequence in zip(padded, inputs, strict=True):
         row[: len(sequence)] = sequence
     return padded

@@ -126,7 +126,7 @@ def test_an_unknown_preset_names_those_that_exist(tmp_path: Path) -> None:
     arguments = ["train", "basic-motions", "--preset", "transformer", "--out", str(tmp_path / "artifact")]
     done = CliRunner().invoke(app, arguments)
     assert isinstance(done.exception, UsageError)
-    assert "expected one of lstm, gru, seed-32-16-8" in str(done.exception)
+    assert "expected one of lstm, gru, conv-gru, seed-32-16-8" in str(done.exception)
 
 
 def test_a_bad_table_is_refused_before_anything_is_written(tmp_path: Path) -> None:
