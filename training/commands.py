@@ -5,12 +5,15 @@ from __future__ import annotations
 import dataclasses
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 
 from worker.errors import UsageError
+
+if TYPE_CHECKING:
+    from training.fitting import Fitted
 
 Column = str | None
 Share = float | None
@@ -66,6 +69,12 @@ def train(
     warp: Annotated[
         Share, typer.Option(min=0, help="How far the speed of a sequence changes in training, as a share.")
     ] = None,
+    folds: Annotated[
+        int, typer.Option("--folds", min=0, help="Members of an ensemble, one for each fold; 0: a single network.")
+    ] = 0,
+    smoothing: Annotated[
+        float, typer.Option(min=0, max=0.99, help="With --folds: share of the past in every answer.")
+    ] = 0.0,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="At most so many; early stopping may end sooner.")
     ] = None,
@@ -88,7 +97,12 @@ def train(
     `--scale`, `--offset` and `--warp` change every sequence anew in every epoch, and `--jitter` every sample: for few
     recordings, and for what will be recorded elsewhere. The preset `conv-gru` brings all four in small amounts.
 
-    Ctrl-C ends the training early and keeps the best weights so far; a second one leaves everything as it was.
+    `--folds 4` trains four networks, each on three quarters of training and validation, and writes one model: the mean
+    of the four, smoothed if `--smoothing` says so, and calibrated: a temperature for every timestep, fitted to what
+    each network said of the quarter that it did not learn. These trajectories are kept beside the model.
+
+    Ctrl-C ends the training early and keeps the best weights so far; a second one, or the first with --folds, leaves
+    everything as it was.
 
     Example: `cellstream train basic-motions --out artifacts/basic-motions`
 
@@ -105,6 +119,10 @@ def train(
         raise UsageError(f"--out {out}: expected a directory, found a file")
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    if folds == 1:
+        raise UsageError("--folds 1: an ensemble has at least 2 members; leave it out for a single network")
+    if smoothing and not folds:
+        raise UsageError("--smoothing stands behind an ensemble: say how many with --folds, such as --folds 4")
     described: dict[str, Any] = {}
     if is_table(data):
         from training.tables.loading import load_table
@@ -130,12 +148,19 @@ def train(
     recipe = RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset]
     chosen: dict[str, Any] = {"epochs": epochs, "noise": jitter, "scale": scale, "offset": offset, "warp": warp}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
-    from training.fitting import fit
+    if folds:
+        from training.folds import fit_folds
 
-    with stop_on_interrupt(console) as stop:
-        with epoch_bar(console, recipe.epochs) as on_epoch:
-            fitted = fit(parts, recipe, seed, stop=stop, on_epoch=on_epoch)
+        with epoch_bar(console, folds * recipe.epochs) as on_epoch:
+            fitted: Fitted = fit_folds(parts, recipe, seed, folds=folds, smoothing=smoothing, on_epoch=on_epoch)
         artifact = fitted.write(out)
+    else:
+        from training.fitting import fit
+
+        with stop_on_interrupt(console) as stop:
+            with epoch_bar(console, recipe.epochs) as on_epoch:
+                fitted = fit(parts, recipe, seed, stop=stop, on_epoch=on_epoch)
+            artifact = fitted.write(out)
     if as_json:
         print(json.dumps({"artifact": str(out), "digest": artifact.digest, **fitted.facts, **described}))
     else:
@@ -145,9 +170,15 @@ def train(
 def _tell(facts: dict[str, Any], out: Path, digest: str) -> None:
     sequences = facts["sequences"]
     accuracy = ", ".join(f"{share} {value:.2f}" for share, value in facts["accuracy"].items())
-    print(
-        f"{facts['dataset']}: trained on {sequences['train']} sequences in {facts['seconds']} s, "
-        f"kept epoch {facts['best_epoch']} of {facts['epochs']}"
-    )
+    if "folds" in facts:
+        learned = sequences["train"] + sequences["validation"]
+        epochs = ", ".join(map(str, facts["best_epochs"]))
+        how = f"{facts['folds']} networks on {learned} sequences in {facts['seconds']} s, kept epochs {epochs}"
+    else:
+        how = (
+            f"trained on {sequences['train']} sequences in {facts['seconds']} s, "
+            f"kept epoch {facts['best_epoch']} of {facts['epochs']}"
+        )
+    print(f"{facts['dataset']}: {how}")
     print(f"accuracy on {sequences['test']} held-out sequences, by share of each: {accuracy}")
     print(f"artifact {out} (digest {digest[:12]}), with history.json and history.png")

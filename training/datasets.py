@@ -16,7 +16,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from training.splits import split_indices
+from training.splits import fold_indices, split_indices
 from worker.errors import UsageError
 
 
@@ -95,14 +95,42 @@ def split(sequences: Sequences, seed: int = 0) -> Split:
     Raises:
         UsageError: a class has too few streams to be in all three parts.
     """
+    stream, rarest = _by_stream(sequences)
+    parts = split_indices(rarest, sequences.classes, seed)
+    return Split(*(sequences.take(np.flatnonzero(np.isin(stream, part))) for part in parts))
+
+
+def folds_of(sequences: Sequences, folds: int, seed: int = 0) -> list[NDArray[np.int64]]:
+    """Indices of the sequences of each fold: divided by stream, every class in the same proportion.
+
+    Raises:
+        UsageError: there are fewer streams than folds.
+    """
+    stream, rarest = _by_stream(sequences)
+    return [np.flatnonzero(np.isin(stream, part)) for part in fold_indices(rarest, folds, seed)]
+
+
+def join(one: Sequences, other: Sequences) -> Sequences:
+    """The sequences of two parts of one data set."""
+    own = (one.timestep_labels or ()) + (other.timestep_labels or ())
+    return replace(
+        one,
+        inputs=one.inputs + other.inputs,
+        labels=np.concatenate([one.labels, other.labels]),
+        stream_ids=one.stream_ids + other.stream_ids,
+        streams=one.streams + other.streams,
+        timestep_labels=own or None,
+    )
+
+
+def _by_stream(sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The number of each sequence's stream, `(n,)`, and the rarest class that occurs in each stream, `(streams,)`."""
     streams = np.array(sequences.streams or sequences.stream_ids)
     _, first, stream = np.unique(streams, return_index=True, return_inverse=True)
     stream = np.argsort(np.argsort(first))[stream]  # numbered in the order of their first sequences
     counts = np.zeros((len(first), len(sequences.classes)), np.int64)
     np.add.at(counts, (stream, sequences.labels), 1)
-    rarest = np.where(counts > 0, counts.sum(axis=0), len(stream) + 1).argmin(axis=1)
-    parts = split_indices(rarest, sequences.classes, seed)
-    return Split(*(sequences.take(np.flatnonzero(np.isin(stream, part))) for part in parts))
+    return stream, np.where(counts > 0, counts.sum(axis=0), len(stream) + 1).argmin(axis=1)
 
 
 def held_out(name: str, seed: int = 0) -> Sequences:

@@ -53,9 +53,16 @@ class Fitted:
             Refused: the model's stepped answers differ from Keras; nothing is written.
         """
         from training.history import write_history
+
+        artifact = self.write_model(directory)
+        write_history(self.history, self.facts["best_epoch"], directory, self.facts["dataset"])
+        return artifact
+
+    def write_model(self, directory: Path) -> Artifact:
+        """Write the artifact alone; see `write`."""
         from worker.artifact import write_artifact
 
-        artifact = write_artifact(
+        return write_artifact(
             self.model,
             directory,
             features=self.features,
@@ -63,8 +70,6 @@ class Fitted:
             training=self.facts,
             scaling=self.scaling.facts(self.features),
         )
-        write_history(self.history, self.facts["best_epoch"], directory, self.facts["dataset"])
-        return artifact
 
 
 def fit(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -18,11 +19,18 @@ def write_history(history: dict[str, list[float]], best_epoch: int, directory: P
     """
     content = {"best_epoch": best_epoch, **history}
     _publish(directory / "history.json", (json.dumps(content, indent=2) + "\n").encode())
-    _publish(directory / "history.png", _picture(history, best_epoch, title))
+    _publish(directory / "history.png", _picture([(history, best_epoch)], title))
 
 
-def _picture(history: dict[str, list[float]], best_epoch: int, title: str) -> bytes:
-    """Both losses over the epochs, as PNG."""
+def write_histories(members: Sequence[tuple[dict[str, list[float]], int]], directory: Path, title: str) -> None:
+    """As `write_history`, for the members of an ensemble: what each was trained to, and the epoch it was kept at."""
+    content = {"members": [{"best_epoch": best_epoch, **history} for history, best_epoch in members]}
+    _publish(directory / "history.json", (json.dumps(content, indent=2) + "\n").encode())
+    _publish(directory / "history.png", _picture(members, title))
+
+
+def _picture(members: Sequence[tuple[dict[str, list[float]], int]], title: str) -> bytes:
+    """Both losses over the epochs, of one network or of each in an ensemble, as PNG."""
     import io
 
     # Figure and canvas without pyplot: no window system is looked for and no global state is left behind.
@@ -32,10 +40,13 @@ def _picture(history: dict[str, list[float]], best_epoch: int, title: str) -> by
     figure = Figure(figsize=(7, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    epochs = range(1, len(history["loss"]) + 1)
-    axes.plot(epochs, history["loss"], label="training")
-    axes.plot(epochs, history["val_loss"], label="validation")
-    axes.axvline(best_epoch, color="grey", linestyle=":", label=f"kept: epoch {best_epoch}")
+    for number, (history, best_epoch) in enumerate(members):
+        epochs = range(1, len(history["loss"]) + 1)
+        kept = f"kept: epoch {best_epoch}" if len(members) == 1 else "kept"
+        told = ("training", "validation", kept) if number == 0 else (None, None, None)
+        axes.plot(epochs, history["loss"], color="C0", label=told[0])
+        axes.plot(epochs, history["val_loss"], color="C1", label=told[1])
+        axes.axvline(best_epoch, color="grey", linestyle=":", label=told[2])
     axes.set(xlabel="epoch", ylabel="loss per timestep", title=title, ylim=(0, None))
     axes.legend()
     image = io.BytesIO()

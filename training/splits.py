@@ -1,4 +1,4 @@
-"""Division of labelled sequences into training, validation and test: stratified and reproducible."""
+"""Division of labelled sequences into training, validation and test, and into folds: stratified and reproducible."""
 
 from __future__ import annotations
 
@@ -45,3 +45,23 @@ def split_indices(labels: NDArray[np.int64], classes: Sequence[str], seed: int) 
         parts[0].extend(members[tests + validations :])
     train, validation, test = (np.sort(np.array(part, np.int64)) for part in parts)
     return train, validation, test
+
+
+def fold_indices(labels: NDArray[np.int64], folds: int, seed: int) -> list[Indices]:
+    """Indices of each fold's sequences, sorted; every sequence is in one fold.
+
+    Each class is shuffled and dealt out by itself, going on where the one before it ended.
+
+    Args:
+        labels: `(n,)` int64.
+        folds: how many.
+        seed: of the shuffle.
+
+    Raises:
+        UsageError: there are fewer sequences than folds.
+    """
+    if not 2 <= folds <= len(labels):
+        raise UsageError(f"{folds} folds of {len(labels)} streams: expected 2 to {len(labels)}")
+    chance = np.random.default_rng(seed)
+    dealt = np.concatenate([chance.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)])
+    return [np.sort(dealt[fold::folds]) for fold in range(folds)]

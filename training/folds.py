@@ -1,0 +1,169 @@
+"""An ensemble over folds: each member learns the others' folds and answers for its own; together they are one model.
+
+Every sequence of training and validation is in one fold. The member that did not learn it says its trajectory. What
+stands behind the members, smoothing and temperatures, is fitted to those trajectories and is a part of the model. A
+member stops where its own fold's loss is best, so the trajectories flatter it a little; a test part that no member saw
+is what tells the truth.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.calibration import calibration_error, fit_temperatures
+from training.datasets import Sequences, Split, folds_of, join
+from training.evaluation import accuracy_by_share, predict
+from training.fitting import Fitted, Member, OnEpoch, fit_member, is_padded, outputs_of, versions
+from training.history import write_histories
+from training.networks import Recipe, Scaling
+from training.trajectories import Trajectories
+from worker.model.tensorflow_setup import setup_tensorflow
+
+if TYPE_CHECKING:
+    from worker.artifact import Artifact
+
+# Seeds of members are apart, so that two ensembles of neighbouring seeds share none.
+APART = 1000
+
+
+@dataclass(frozen=True)
+class FittedEnsemble(Fitted):
+    """An ensemble as one model.
+
+    Attributes:
+        members: its networks, in the order of their folds.
+        trajectories: out of fold, as the members said them: neither smoothed nor calibrated.
+    """
+
+    members: tuple[Member, ...]
+    trajectories: Trajectories
+
+    def write(self, directory: Path) -> Artifact:
+        """Write the artifact, and histories and trajectories beside it; see `Fitted.write`."""
+        artifact = self.write_model(directory)
+        histories = [(member.history, member.best_epoch) for member in self.members]
+        write_histories(histories, directory, self.facts["dataset"])
+        self.trajectories.write(directory)
+        return artifact
+
+
+def fit_folds(
+    parts: Split,
+    recipe: Recipe,
+    seed: int = 0,
+    *,
+    folds: int = 4,
+    smoothing: float = 0.0,
+    on_epoch: OnEpoch | None = None,
+) -> FittedEnsemble:
+    """Train a member for each fold of training and validation, and put them into one streamable model.
+
+    Args:
+        parts: training and validation are divided anew, into the folds; the held-out part is left alone.
+        recipe: of each member.
+        seed: of folds and members.
+        folds: how many, at least 2.
+        smoothing: share of the past in the answers, 0 <= smoothing < 1.
+        on_epoch: called after each epoch, with epochs counted on over the members.
+
+    Raises:
+        UsageError: there are fewer streams than folds.
+    """
+    setup_tensorflow()
+    started = time.monotonic()
+    pool = join(parts.train, parts.validation)
+    division = folds_of(pool, folds, seed)
+    # One for all: it says where a feature lies, and nothing of labels. Members that scale alike cost the stream once.
+    scaling = Scaling.of(pool.inputs)
+    padded = is_padded(parts)
+    members: list[Member] = []
+    said: list[NDArray[Any]] = [np.empty(0)] * len(pool)
+    for number, fold in enumerate(division):
+        own = pool.take(fold)
+        member = fit_member(
+            pool.take(np.setdiff1d(np.arange(len(pool)), fold)),
+            own,
+            scaling,
+            recipe,
+            APART * seed + number,
+            name=f"member_{number + 1}",
+            padded=padded,
+            stop=Event(),
+            on_epoch=_counted_on(on_epoch, number * recipe.epochs),
+        )
+        members.append(member)
+        for i, trajectory in zip(fold, predict(member.model, own.inputs), strict=True):
+            said[i] = trajectory.astype(np.float64)
+    trajectories = Trajectories(tuple(said), labels_along(pool), pool.classes, pool.stream_ids)
+    smooth = trajectories.smoothed(smoothing)
+    temperatures = fit_temperatures(smooth)
+    model = ensemble(pool.name, [member.model for member in members], smoothing, temperatures)
+    answers = predict(model, parts.test.inputs)
+    facts = {
+        "dataset": pool.name,
+        "sequences": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        "seed": seed,
+        "recipe": recipe.facts(),
+        "folds": folds,
+        "smoothing": smoothing,
+        "best_epochs": [member.best_epoch for member in members],
+        "out_of_fold": {
+            "accuracy": accuracy_by_share(said, trajectories.labels),
+            "calibration_error": {
+                "before": calibration_error(smooth),
+                "after": calibration_error(smooth.calibrated(temperatures)),
+            },
+        },
+        "accuracy": accuracy_by_share(answers, labels_along(parts.test)),
+        "seconds": round(time.monotonic() - started, 1),
+        "versions": versions("aeon", "keras", "numpy", "tensorflow"),
+    }
+    return FittedEnsemble(
+        model, pool.features, outputs_of(pool.classes), scaling, {}, facts, tuple(members), trajectories
+    )
+
+
+def ensemble(name: str, members: Sequence[Any], smoothing: float, temperatures: NDArray[np.float64]) -> Any:
+    """One model: the mean of the members' probabilities, smoothed along the past, calibrated.
+
+    Args:
+        name: of the model.
+        members: networks of one input and output shape, with names of their own.
+        smoothing: share of the past; 0 leaves the layer out.
+        temperatures: `(timesteps,)`.
+    """
+    import keras
+
+    from worker.model.layers.answers import Calibration, SmoothingCell
+
+    (width,) = {member.output_shape[-1] for member in members}
+    samples = keras.Input((None, members[0].input_shape[-1]), name="samples")
+    answers = keras.layers.Average(name="mean")([member(samples) for member in members])
+    if smoothing:
+        cell = SmoothingCell(width, smoothing, name="smoothing_cell")
+        answers = keras.layers.RNN(cell, return_sequences=True, name="smoothing")(answers)
+    calibration = Calibration(len(temperatures), name="probabilities")
+    model = keras.Model(samples, calibration(answers), name=name.replace("-", "_"))
+    calibration.temperatures.assign(temperatures)
+    return model
+
+
+def labels_along(sequences: Sequences) -> tuple[NDArray[np.int64], ...]:
+    """The label at each timestep, for each sequence `(its timesteps,)`."""
+    if sequences.timestep_labels is not None:
+        return sequences.timestep_labels
+    return tuple(np.full(n, label) for n, label in zip(sequences.lengths, sequences.labels, strict=True))
+
+
+def _counted_on(on_epoch: OnEpoch | None, before: int) -> OnEpoch | None:
+    if on_epoch is None:
+        return None
+    return lambda epoch, loss, val_loss: on_epoch(before + epoch, loss, val_loss)
