@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -95,6 +96,31 @@ class StreamingModel:
         probabilities, _ = self.step(x[None], self.initial_states(1))
         answers: Floats = probabilities[0]
         return answers
+
+    def run_all(self, sequences: Iterable[ArrayLike]) -> list[Floats]:
+        """Answer whole sequences of any lengths, many at a time; to the bit what `run` answers each alone.
+
+        Args:
+            sequences: each `(its timesteps, features)`.
+
+        Returns:
+            For each `(its timesteps, classes)`.
+
+        Raises:
+            UsageError: as `step`.
+        """
+        checked = [self._checked(sequence) for sequence in sequences]
+        for x in checked:
+            if x.ndim != 2:
+                raise UsageError(f"expected sequences (timesteps, {self._model.features}), received {x.shape}")
+        lengths = np.array([len(x) for x in checked], np.int64)
+        if not lengths.sum():
+            return [np.empty((0, self._model.outputs), np.float32) for _ in checked]
+        flat = np.concatenate(checked)
+        counts = lengths[lengths > 0]
+        states = self.initial_states(len(counts))
+        outputs, _ = step_streams(self._model, flat, np.zeros(len(flat), np.bool_), counts, states)
+        return np.split(outputs, np.cumsum(lengths)[:-1])
 
     def _checked(self, inputs: ArrayLike) -> NDArray[Any]:
         x = np.ascontiguousarray(inputs, np.float32)

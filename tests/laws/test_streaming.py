@@ -63,6 +63,16 @@ def test_any_cut_into_calls_gives_the_bits_of_the_whole(model: StreamingModel, c
         assert together[stream].tobytes() == model.run(SEQUENCES[stream]).tobytes()
 
 
+@given(st.lists(st.integers(0, 11), max_size=9))
+@settings(max_examples=30, deadline=None)
+def test_many_sequences_of_any_lengths_are_answered_as_each_alone(model: StreamingModel, lengths: list[int]) -> None:
+    sequences = [SEQUENCES[number % 3][:length] for number, length in enumerate(lengths)]
+    together = model.run_all(sequences)
+    assert [answers.shape for answers in together] == [(length, 3) for length in lengths]
+    for answers, sequence in zip(together, sequences, strict=True):
+        assert answers.tobytes() == model.run(sequence).tobytes()
+
+
 def test_states_are_the_callers(model: StreamingModel) -> None:
     states = model.initial_states(3)
     kept = states.copy()
@@ -75,6 +85,12 @@ def test_states_are_the_callers(model: StreamingModel) -> None:
 def test_what_does_not_fit_is_told(model: StreamingModel, inputs: np.ndarray) -> None:
     with pytest.raises(UsageError, match=r"received|NaN"):
         model.step(inputs, model.initial_states(3))
+
+
+@pytest.mark.parametrize("sequence", [np.zeros(2), np.zeros((3, 4)), np.zeros((1, 3, 2)), np.full((3, 2), np.nan)])
+def test_a_sequence_that_does_not_fit_is_told(model: StreamingModel, sequence: np.ndarray) -> None:
+    with pytest.raises(UsageError, match=r"received|NaN"):
+        model.run_all([SEQUENCES[0], sequence])
 
 
 def test_a_directory_without_an_artifact_is_refused(tmp_path: Path) -> None:
