@@ -34,6 +34,7 @@ COMMANDS = {
 }
 TRAINING_COMMANDS = {
     "train": "A data set -> a trained model and its artifact.",
+    "evaluate": "An artifact on labelled data: how right, how early, how steady.",
     "demo": "Everything on the embedded broker: train, stream, compare with Keras.",
     "experiments": "The systems that cellstream grew from, each with what it claims.",
 }

@@ -1,0 +1,1 @@
+"""`cellstream evaluate`: how right an artifact is, how early, and how steady on the way."""
