@@ -158,7 +158,7 @@ def topic_id(conf: Mapping[str, str], name: str, timeout_s: float = TIMEOUT_S) -
     Raises:
         FatalFault: no answer in time, no right to describe, or no such topic.
     """
-    return _existing(conf, name, timeout_s).topic_id
+    return _existing(conf, name, timeout_s, with_settings=False).topic_id
 
 
 def partition_count(conf: Mapping[str, str], name: str, timeout_s: float = TIMEOUT_S) -> int:
@@ -167,7 +167,7 @@ def partition_count(conf: Mapping[str, str], name: str, timeout_s: float = TIMEO
     Raises:
         FatalFault: as `topic_id`.
     """
-    return _existing(conf, name, timeout_s).partitions
+    return _existing(conf, name, timeout_s, with_settings=False).partitions
 
 
 def topic_settings(conf: Mapping[str, str], name: str, timeout_s: float = TIMEOUT_S) -> Mapping[str, str]:
@@ -176,11 +176,11 @@ def topic_settings(conf: Mapping[str, str], name: str, timeout_s: float = TIMEOU
     Raises:
         FatalFault: as `topic_id`.
     """
-    return _existing(conf, name, timeout_s).settings
+    return _existing(conf, name, timeout_s, with_settings=True).settings
 
 
-def _existing(conf: Mapping[str, str], name: str, timeout_s: float) -> Topic:
-    found = Cluster(conf, timeout_s).topics([name])
+def _existing(conf: Mapping[str, str], name: str, timeout_s: float, with_settings: bool) -> Topic:
+    found = Cluster(conf, timeout_s).topics([name], with_settings)
     if name not in found:
         raise FatalFault(
             f"topic {name} does not exist on {conf['bootstrap.servers']}: create it with `cellstream topics`"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -80,7 +81,8 @@ def _metavar(annotation: Any) -> str | None:
 def _property(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not equals:
-        raise UsageError(f"--kafka {text}: expected NAME=VALUE, for example --kafka security.protocol=SSL")
+        name = text if re.fullmatch(r"[a-z0-9._]+", text) else "..."  # what else it is may be a secret
+        raise UsageError(f"--kafka {name}: expected NAME=VALUE, for example --kafka security.protocol=SSL")
     return name, value
 
 

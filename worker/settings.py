@@ -11,6 +11,7 @@ import re
 import socket
 import tomllib
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,6 +27,7 @@ from pydantic import (
 
 from worker.errors import UsageError
 from worker.field_paths import field_path, parse_path
+from worker.setting_files import is_secret, read_properties, read_settings
 
 PREFIX = "CELLSTREAM_"
 TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
@@ -128,7 +130,9 @@ class Settings(BaseModel):
     metrics_port: int = Field(9108, ge=0, le=65535, description="port of /metrics, /live and /ready; 0 = any free one")
     log_format: Literal["auto", "json", "console"] = Field("auto", description="json, or console for people")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe event logged")
-    kafka: dict[str, str] = Field(default_factory=dict, description="librdkafka property, NAME=VALUE; may be repeated")
+    kafka: dict[str, str] = Field(
+        default_factory=dict, repr=False, description="librdkafka property, NAME=VALUE; may be repeated"
+    )
 
     @field_validator("kafka", mode="before")
     @classmethod
@@ -194,13 +198,13 @@ def load_settings(flags: Mapping[str, Any], env: Mapping[str, str], config: Path
     sources = {"file": _from_file(config, problems), "variable": _from_env(env), "flag": dict(flags)}
     merged: dict[str, Any] = {}
     origin: dict[str, str] = {}
-    for source, values in sources.items():
+    for source, given in sources.items():
+        values = read_settings(given, Settings.model_fields, partial(_spell, source=source), problems)
         for name, value in values.items():
             if name not in Settings.model_fields:
                 problems.append(f"{_spell(name, source)}: no such setting{_nearest(name, source)}")
             elif name == "kafka" and isinstance(value, Mapping):
-                properties = {str(key).replace("_", "."): text for key, text in value.items()}
-                merged["kafka"] = {**merged.get("kafka", {}), **properties}
+                merged["kafka"] = {**merged.get("kafka", {}), **_properties(value, source, problems)}
                 origin[name] = source
             else:
                 merged[name], origin[name] = value, source
@@ -209,13 +213,26 @@ def load_settings(flags: Mapping[str, Any], env: Mapping[str, str], config: Path
     except ValidationError as fault:
         for detail in fault.errors():
             name = str(detail["loc"][0]) if detail["loc"] else ""
-            received = f", received {detail['input']!r}" if name and name != "kafka" else ""
+            shown = name and name != "kafka" and not is_secret(name)
+            received = f", received {detail['input']!r}" if shown else ""
             message = detail["msg"].removeprefix("Value error, ")
             problems.append(f"{_spell(name, origin.get(name, 'flag'))}: {message}{received}" if name else message)
         raise UsageError("\n".join(problems)) from None
     if problems:
         raise UsageError("\n".join(problems))
     return settings
+
+
+def _properties(given: Mapping[Any, Any], source: str, problems: list[str]) -> dict[str, Any]:
+    """Client properties of one source by librdkafka's names, with what stands in files of their own."""
+    named = {str(name).replace("_", "."): value for name, value in given.items()}
+    for name in named:
+        if source == "flag" and is_secret(name):  # everybody on the machine can read a command's arguments
+            problems.append(
+                f"--kafka {name}=...: no secret belongs into a command line; put it into a file and say "
+                f"--kafka {name}.file=FILE, or set CELLSTREAM_KAFKA__{name.upper().replace('.', '_')}_FILE"
+            )
+    return read_properties(named, partial(_spell_property, source=source), problems)
 
 
 def _from_file(path: Path | None, problems: list[str]) -> dict[str, Any]:
@@ -247,6 +264,13 @@ def _spell(name: str, source: str) -> str:
     if source == "variable":
         return PREFIX + name.upper()
     return name if source == "file" else "--" + name.replace("_", "-")
+
+
+def _spell_property(name: str, source: str) -> str:
+    """A client property's name as its source writes it."""
+    if source == "variable":
+        return f"{PREFIX}KAFKA__{name.upper().replace('.', '_')}"
+    return f"kafka.{name}" if source == "file" else f"--kafka {name}"
 
 
 def _nearest(name: str, source: str) -> str:

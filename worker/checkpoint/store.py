@@ -23,6 +23,7 @@ from worker.checkpoint.file import AnySnapshot, Snapshot, write_file
 from worker.checkpoint.folders import Folders, open_folders
 from worker.checkpoint.reader import read_file
 from worker.errors import CheckpointDamaged, TransientFault, UsageError
+from worker.setting_files import masked
 
 if TYPE_CHECKING:
     from worker.artifact import StateSlot
@@ -78,7 +79,7 @@ class CheckpointStore:
         folders: Folders | None = None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
-        self.url = url
+        self.url = masked(url)
         self.group = _folder_name(group_id)
         if not group_id or len(self.group) > _LONGEST_NAME:
             raise UsageError(f"group_id: {len(self.group)} characters as a folder name, expected 1 to {_LONGEST_NAME}")

@@ -19,6 +19,7 @@ from worker.commands.state_view import Examined, examine, export_streams, find_s
 from worker.errors import CellstreamError, Refused
 from worker.logs import printable
 from worker.options import with_settings
+from worker.setting_files import masked
 from worker.settings import Settings
 
 state = typer.Typer(
@@ -152,7 +153,7 @@ def _partitions(store: CheckpointStore, settings: Settings, chosen: list[int] | 
 
 def _place(settings: Settings) -> str:
     group, topic = printable(settings.group_id), settings.input_topic
-    return f"group {group}, topic {topic} in {printable(settings.checkpoints)}"
+    return f"group {group}, topic {topic} in {printable(masked(settings.checkpoints))}"
 
 
 def _counted(refs: list[CheckpointRef]) -> str:
