@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.admin import BROKER_DEFAULT, Cluster, Topic
+from worker.commands.rights_report import rights_report
 from worker.commands.topic_plan import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
 from worker.errors import FatalFault, Refused
 from worker.options import with_settings
@@ -21,7 +22,7 @@ _VISIBLE_WITHIN_S = 10.0
 _COLOURS = {"created": "green", "exists": "green", "differs": "yellow", "missing": "yellow", "unsafe": "red"}
 
 
-@with_settings("bootstrap_servers", "input_topic", "output_topic", "dead_letter_topic")
+@with_settings("bootstrap_servers", "input_topic", "output_topic", "dead_letter_topic", "group_id", "delivery")
 def topics(
     settings: Settings,
     *,
@@ -40,6 +41,14 @@ def topics(
         typer.Option(min=0.001, help="Least retention: of a new topic a week, if not given.", show_default=False),
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Verify only; create nothing.")] = False,
+    acls: Annotated[
+        bool,
+        typer.Option("--acls", help="Print the rights that the worker needs, as lines for kafka-acls.sh; ask nobody."),
+    ] = False,
+    rekey: Annotated[
+        str | None, typer.Option(help="With --acls: those that `cellstream rekey` needs to copy this topic.")
+    ] = None,
+    principal: Annotated[str, typer.Option(help="With --acls: whose rights.")] = "User:cellstream",
     as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
 ) -> None:
     """Create the topics that are missing, and verify those that are there.
@@ -48,8 +57,13 @@ def topics(
     a topic is refused (exit 3). One that differs from the flags given, or is missing under --check, is a failure
     (exit 1). An existing topic is never altered: the report says how to.
 
+    With --acls it prints the least rights of a worker with these settings, for a cluster with an authorizer.
+
     Example: `cellstream topics --partitions 8 --replication-factor 3 --retention-hours 72`
     """
+    if acls:
+        typer.echo(rights_report(settings, rekey, principal, as_json))
+        return
     cluster = Cluster(settings.kafka_conf())
     wanted = wanted_topics(settings, partitions, replication_factor, retention_hours)
     findings = ensure_topics(cluster, wanted, create=not check)
