@@ -9,6 +9,7 @@ both are empty.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -18,10 +19,13 @@ from confluent_kafka import IsolationLevel, KafkaError, KafkaException, TopicCol
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, OffsetSpec, ResourceType
 
 from worker.embedded import is_embedded
-from worker.errors import FatalFault
+from worker.errors import FatalFault, UsageError
+from worker.kafka.access import ACCESS_ERRORS, missing_right, refusal
 from worker.kafka.client import new_client
+from worker.rights import Right, lacking
 
 TIMEOUT_S = 10.0
+LISTEN_S = 0.5  # between two looks at what the client has heard meanwhile
 BROKER_DEFAULT = -1  # of a replication factor: the cluster decides (KIP-464)
 
 
@@ -34,6 +38,10 @@ class Topic:
     partitions: int
     replication_factor: int
     settings: Mapping[str, str] = field(default_factory=dict)
+
+
+class AccessDenied(FatalFault):
+    """The broker answers, but this client's principal lacks a right."""
 
 
 class Cluster:
@@ -52,15 +60,52 @@ class Cluster:
         self._client = new_client(AdminClient, {"log_level": "0", **conf, "error_cb": self._heard.append})
 
     def cluster_id(self) -> str:
-        """The cluster's own ID; the cheapest question that proves that a broker answers.
+        """The cluster's own ID; the cheapest question that proves that a broker answers, and accepts this client.
 
         Raises:
-            FatalFault: none does.
+            UsageError: the brokers refuse the client's credentials.
+            FatalFault: none answers.
         """
+        deadline = time.monotonic() + self._timeout_s
+        while True:
+            left_s = deadline - time.monotonic()
+            try:
+                return str(self._client.cluster_id(min(LISTEN_S, max(0.0, left_s))))
+            except KafkaException as fault:
+                self._client.poll(0)  # serves the error callback
+                refusals = [words for words in map(refusal, self._heard) if words]
+                if refusals:
+                    raise UsageError(refusals[-1]) from None
+                if left_s < LISTEN_S:
+                    raise self._fault("the cluster's ID", fault) from None
+
+    def expect(self, rights: Sequence[Right]) -> None:
+        """Ask for all rights on topics before anything is done: later the client would not say which one it misses.
+
+        Where the broker does not tell rights, nothing is missing; a topic that does not exist is for others to find.
+
+        Raises:
+            FatalFault: a right is missing; names all that are. Or no answer in time.
+        """
+        if is_embedded(self.cluster_id()):
+            return
+        on_topics = [right for right in rights if right.resource == "topic"]
+        asked = self._client.describe_topics(
+            TopicCollection([right.name for right in on_topics]),
+            include_authorized_operations=True,
+            request_timeout=self._timeout_s,
+        )
+        missing = [right for right in on_topics if not self._has(right, asked[right.name])]
+        if missing:
+            raise FatalFault(lacking(missing))
+
+    def _has(self, right: Right, answer: Future[Any]) -> bool:
         try:
-            return str(self._client.cluster_id(self._timeout_s))
-        except KafkaException as fault:
-            raise self._fault("the cluster's ID", fault) from None
+            described = self._result(f"rights on topic {right.name}", answer)
+        except AccessDenied:
+            return False
+        allowed = {one.name for one in (described and described.authorized_operations) or ()}
+        return not allowed or right.operation in allowed
 
     def topics(self, names: Sequence[str], with_settings: bool = True) -> dict[str, Topic]:
         """Describe the named topics; those that do not exist are left out.
@@ -144,10 +189,15 @@ class Cluster:
     def _fault(self, what: str, fault: KafkaException) -> FatalFault:
         self._client.poll(0)  # serves the error callback
         error = fault.args[0]
+        if error.code() in ACCESS_ERRORS:
+            return AccessDenied(missing_right(error, {"topic": f"DESCRIBE (in READ and WRITE) for {what}"}))
         causes = [heard.str() for heard in self._heard if heard.code() != KafkaError._ALL_BROKERS_DOWN]
         if error.code() in (KafkaError._TIMED_OUT, KafkaError._TRANSPORT):
             heard = f": {causes[-1]}" if causes else ""
-            advice = "check bootstrap_servers, security.protocol and that the broker runs"
+            advice = (
+                "check bootstrap_servers, that the broker runs, and CELLSTREAM_KAFKA__SECURITY_PROTOCOL: a listener "
+                "that expects TLS or a login hangs up without a word"
+            )
             return FatalFault(f"{what}: no answer from {self._servers} within {self._timeout_s:g} s{heard} ({advice})")
         return FatalFault(f"{what}: {error.name()}: {error.str()}")
 

@@ -28,6 +28,7 @@ from worker.msgpack_encoding import MsgpackEncoder
 from worker.observer import Observer, TimedModel
 from worker.reading import Reader
 from worker.recovery import Policies
+from worker.rights import worker_rights
 from worker.sequences import REASONS
 from worker.settings import Settings
 
@@ -53,6 +54,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
     codec = _codec(settings, artifact.manifest.features)
     cluster = Cluster(conf)
+    cluster.expect(worker_rights(settings))
     topic_id = _existing_topics(cluster, settings)
     retention_ms = _retention_ms(cluster, settings.input_topic)
     setup_tensorflow()

@@ -8,8 +8,8 @@ a test names its topics and groups by `cluster.unique`.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
@@ -26,17 +26,18 @@ _used: dict[str, str] = {}
 
 @dataclass(frozen=True)
 class TestCluster:
-    """A running broker for tests; `kind` is "embedded" or "kafka"."""
+    """A running broker for tests; `kind` is "embedded" or "kafka", `login` what its clients need beside the address."""
 
     __test__ = False  # a value for tests, not a class of them
 
     kind: str
     bootstrap_servers: str
+    login: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def conf(self) -> dict[str, str]:
         """What every client needs; a broker that ends before its clients is not worth a line of log."""
-        return {"bootstrap.servers": self.bootstrap_servers, "log_level": "0"}
+        return {"bootstrap.servers": self.bootstrap_servers, "log_level": "0", **self.login}
 
     def unique(self, name: str) -> str:
         """A name for a topic or group that no other test of this or any other session has."""
@@ -57,7 +58,7 @@ class TestCluster:
         unique = self.unique(name)
         named = {"retention.ms": "-1"} | {key.replace("_", "."): value for key, value in settings.items()}
         Cluster(self.conf, timeout_s=60).create(unique, partitions, BROKER_DEFAULT, named)
-        wait_for_topic(self.bootstrap_servers, unique)
+        wait_for_topic(self.conf, unique)
         return unique
 
 

@@ -63,7 +63,12 @@ class KafkaProcess:
             `behind_proxy` by way of it are sent through it for everything. None opens no such door.
         cluster_id: of several nodes, the same for all; None makes one.
         controller: a controller that runs apart; None has the broker be its own.
+
+    Attributes:
+        format_flags: added where the log directory is formatted.
     """
+
+    format_flags: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -112,7 +117,7 @@ class KafkaProcess:
         properties = self.directory / "server.properties"
         properties.write_text("".join(f"{name}={value}\n" for name, value in self._properties().items()))
         if not (self.directory / "logs").exists():
-            self._tool("format", "-t", self._cluster_id, "-c", str(properties))
+            self._tool("format", "-t", self._cluster_id, "-c", str(properties), *self.format_flags)
         arguments = [f"-Xmx{self._heap_mb}m", "-Xms128m", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn"]
         command = [*self._java(), *arguments, "kafka.Kafka", str(properties)]
         self._process = Process(command, self.directory / "kafka.log")
@@ -248,13 +253,13 @@ def wait_for_metadata(
             raise TimeoutError(f"no Kafka broker answers at {bootstrap_servers}")
 
 
-def wait_for_topic(bootstrap_servers: str, topic: str, timeout_s: float = 60.0) -> None:
+def wait_for_topic(conf: Mapping[str, str], topic: str, timeout_s: float = 60.0) -> None:
     """Return when every partition of a new topic has a leader: creation is confirmed before brokers have heard of it.
 
     Raises:
         TimeoutError: it takes too long.
     """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0})
+    admin = AdminClient(dict(conf))
     deadline = time.monotonic() + timeout_s
     while True:
         try:

@@ -21,6 +21,7 @@ from worker.kafka import CopySink, Source
 from worker.logs import configure_logging
 from worker.options import with_settings
 from worker.rekey import Copier, Places, Rekeyer
+from worker.rights import rekey_group, rekey_rights
 from worker.settings import Settings
 
 log = structlog.get_logger("cellstream")
@@ -62,8 +63,9 @@ def rekey(
     begun = time.monotonic()
     stop = Event()
     with stopped_by_signals(stop):
-        group_id = f"{settings.group_id}-rekey-{from_topic}"
+        group_id = rekey_group(settings, from_topic)
         cluster = Cluster({"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()})
+        cluster.expect(rekey_rights(settings, from_topic))
         origin, target = _topics(cluster, settings, from_topic)
         rekeyer = _assemble(settings, origin, group_id, until_end)
         try:

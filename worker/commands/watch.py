@@ -12,7 +12,7 @@ from threading import Event as Flag
 from typing import Annotated, Any
 
 import typer
-from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, Message, TopicPartition
 from rich.console import Console
 from rich.live import Live
 
@@ -92,8 +92,8 @@ def _poll(consumer: Consumer, wanted: set[bytes], view: EventView, read: Callabl
     for message in messages:
         if message.error() is not None:
             fault = message.error()
-            if fault.retriable():
-                continue
+            if fault.retriable() or fault.code() == KafkaError.GROUP_AUTHORIZATION_FAILED:
+                continue  # the second: it looks for a group's coordinator, and is a member of none
             raise FatalFault(f"topic {view.topic}: {fault.name()}: {fault.str()}")
         if wanted and message.key() not in wanted:
             continue

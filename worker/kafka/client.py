@@ -11,15 +11,6 @@ from worker.errors import FatalFault, UsageError
 
 ClientT = TypeVar("ClientT")
 
-# Bad credentials are never fatal to librdkafka: it tries for ever, and only its error callback knows the cause.
-CREDENTIAL_ERRORS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
-ACCESS_ERRORS = (
-    KafkaError.TOPIC_AUTHORIZATION_FAILED,
-    KafkaError.GROUP_AUTHORIZATION_FAILED,
-    KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-    KafkaError.TRANSACTIONAL_ID_AUTHORIZATION_FAILED,
-)
-
 
 def consumer_properties(conf: Mapping[str, str]) -> dict[str, str]:
     """Pass-through properties that a consumer knows."""

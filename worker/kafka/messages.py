@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, Message
 
 from worker.errors import FatalFault, StateRefused
-from worker.kafka.client import ACCESS_ERRORS, fatal
+from worker.kafka.access import ACCESS_ERRORS, missing_right
+from worker.kafka.client import fatal
 from worker.records import NO_TIMESTAMP, RecordBatch
 
 log = logging.getLogger("librdkafka")
@@ -59,13 +60,14 @@ def end_of_log(message: Message) -> int | None:
     return message.offset() if error is not None and error.code() == KafkaError._PARTITION_EOF else None
 
 
-def check(message: Message, topic: str, is_open: bool) -> None:
+def check(message: Message, topic: str, is_open: bool, rights: Mapping[str, str]) -> None:
     """Raise for a message that is an error, unless it passes by itself.
 
     Args:
         message: any.
         topic: the input topic.
         is_open: whether the worker reads the message's partition now.
+        rights: what the consumer needs, by resource.
 
     Raises:
         FatalFault: the client cannot go on, or has no right to.
@@ -83,7 +85,7 @@ def check(message: Message, topic: str, is_open: bool) -> None:
             )
         return
     if error.code() in ACCESS_ERRORS:
-        raise FatalFault(f"{error.str()}: the principal lacks a right that the worker needs (READ on topic and group)")
+        raise FatalFault(missing_right(error, rights))
     if error.code() == KafkaError.UNKNOWN_TOPIC_OR_PART:
         raise StateRefused(f"topic {topic} is not there: create it with `cellstream topics`")
     if error.retriable() and not error.fatal():

@@ -12,7 +12,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer
 
 from worker.errors import FatalFault, TransientFault
-from worker.kafka.client import CREDENTIAL_ERRORS, fatal, new_client, producer_properties
+from worker.kafka.access import ACCESS_ERRORS, CREDENTIAL_ERRORS, missing_right, refusal
+from worker.kafka.client import fatal, new_client, producer_properties
 from worker.kafka.source import Source
 from worker.records import Outcome, Position
 
@@ -114,11 +115,13 @@ class Sink(ABC):
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in CREDENTIAL_ERRORS:
-            self._cause = FatalFault(f"the broker refuses this client: {error.str()}")
+            self._cause = FatalFault(refusal(error))
         else:
             log.warning("producer: %s", error.str())
 
     def _on_delivery(self, error: KafkaError | None, message: Any) -> None:
+        if error is not None and error.code() in ACCESS_ERRORS:
+            self._cause = FatalFault(missing_right(error, {"topic": f"WRITE on topic {message.topic()}"}))
         if error is not None and len(self._undelivered) < 10:
             self._undelivered.append(f"{message.topic()}: {error.str()}")
 
@@ -164,6 +167,7 @@ class FlushingSink(Sink):
         if len(self._producer):
             raise FatalFault(f"{len(self._producer)} events were not delivered within {GIVE_UP_S:.0f} s")
         if self._undelivered:
+            self._raise_cause()
             undelivered, self._undelivered = self._undelivered, []
             raise TransientFault(f"events were not delivered: {'; '.join(undelivered)}")
         if positions:

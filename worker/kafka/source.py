@@ -15,7 +15,8 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Topic
 from confluent_kafka.admin import AdminClient
 
 from worker.errors import CellstreamError, FatalFault, TransientFault
-from worker.kafka.client import CREDENTIAL_ERRORS, client_properties, consumer_properties, fatal, new_client
+from worker.kafka.access import ACCESS_ERRORS, CREDENTIAL_ERRORS, missing_right, refusal
+from worker.kafka.client import client_properties, consumer_properties, fatal, new_client
 from worker.kafka.messages import NAME_TAKEN, batch_of, check, end_of_log, name_is_taken
 from worker.kafka.second_round import SecondRound
 from worker.kafka.survey import Survey, take_survey
@@ -79,6 +80,7 @@ class Source:
 
     def __init__(self, conf: Mapping[str, str], topic: str, group_id: str) -> None:
         self.topic = topic
+        self.group_id = group_id
         self.joined = False
         self.ends: dict[int, int] = {}
         self._listener: Listener | None = None
@@ -125,7 +127,7 @@ class Source:
                 self._join_again()
                 return []
             for message in messages:
-                check(message, self.topic, message.partition() in self._open)
+                check(message, self.topic, message.partition() in self._open, self.rights)
                 end = end_of_log(message)
                 if end is not None and message.partition() in self._open:
                     self.ends[message.partition()] = end
@@ -151,6 +153,11 @@ class Source:
         self._consumer.close()
         self._consumer = self._new_consumer()
         self.subscribe(self._listener)
+
+    @property
+    def rights(self) -> dict[str, str]:
+        """What a consumer needs, by resource; see `missing_right`."""
+        return {"topic": f"READ on topic {self.topic}", "group": f"READ on group {self.group_id}"}
 
     @property
     def assigned(self) -> frozenset[int]:
@@ -212,13 +219,17 @@ class Source:
 
         Raises:
             TransientFault: the group moved on without us.
+            FatalFault: a right was taken away.
         """
         offsets = [TopicPartition(self.topic, p.partition, p.offset, p.note) for p in positions]
         try:
             answers = self._consumer.commit(offsets=offsets, asynchronous=False)
+            failed = [answer.error for answer in answers or [] if answer.error is not None]
         except KafkaException as fault:
-            raise TransientFault(f"commit: {fault.args[0].str()}") from None
-        failed = [answer.error for answer in answers or [] if answer.error is not None]
+            failed = [fault.args[0]]
+        denied = [error for error in failed if error.code() in ACCESS_ERRORS]
+        if denied:
+            raise FatalFault(missing_right(denied[0], self.rights))
         if failed:
             raise TransientFault(f"commit: {failed[0].str()}")
 
@@ -267,7 +278,7 @@ class Source:
 
     def _on_error(self, error: KafkaError) -> None:
         if error.code() in CREDENTIAL_ERRORS:
-            self._fault = self._fault or FatalFault(f"the broker refuses this client: {error.str()}")
+            self._fault = self._fault or FatalFault(refusal(error))
         elif error.fatal():
             self._fault = self._fault or fatal("consumer", error)
         else:

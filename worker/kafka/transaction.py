@@ -19,7 +19,8 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
 from worker.errors import FatalFault, StaleGeneration, TransientFault
-from worker.kafka.client import ACCESS_ERRORS, fatal
+from worker.kafka.access import ACCESS_ERRORS, missing_right
+from worker.kafka.client import fatal
 from worker.kafka.overdue import within
 from worker.kafka.sink import CALL_TIMEOUT_S, GIVE_UP_S, Sink, log
 from worker.kafka.source import Source
@@ -159,7 +160,7 @@ class TransactionalSink(Sink):
         """Do what an error asks for and return what to raise."""
         self._refuse_to_fight(error)
         if error.code() in ACCESS_ERRORS:
-            return fatal(f"{what}: the principal lacks a right that the worker needs", error)
+            return FatalFault(f"{what}: {missing_right(error, self._rights())}")
         if error.txn_requires_abort():
             if self._unanswered:
                 self._replace()
@@ -192,6 +193,15 @@ class TransactionalSink(Sink):
         self._producer.purge()
         self._producer = self._new_producer()
         self.start()
+
+    def _rights(self) -> dict[str, str]:
+        """What the calls of a transaction need, by resource; the broker does not say which topic it means."""
+        topics = f"WRITE on topic {self._output_topic} or {self._dead_letter_topic}, or READ on the input topic"
+        return {
+            "topic": topics,
+            "group": "READ on the consumer group",
+            "transactional-id": f"WRITE on transactional-id {self._transactional_id}",
+        }
 
     def _new_producer(self, **own: Any) -> Producer:
         return super()._new_producer(**TRANSACTION_CONF, **{"transactional.id": self._transactional_id}, **own)
