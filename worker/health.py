@@ -18,6 +18,7 @@ from prometheus_client import make_wsgi_app
 from worker.errors import UsageError
 from worker.http_server import Answer, BoundedServer, Route
 from worker.metrics import Metrics
+from worker.page_guard import OPEN, Guard
 
 LIMIT_S = 150.0  # longer than a commit waits for a broker: a restart would not bring the broker back
 
@@ -93,30 +94,31 @@ def pages(metrics: Metrics, health: Health) -> dict[str, Route]:
     }
 
 
-def serve(routes: dict[str, Route], host: str, port: int) -> BoundedServer:
+def serve(routes: dict[str, Route], host: str, port: int, guard: Guard = OPEN) -> BoundedServer:
     """Serve pages in the background.
 
     Args:
         routes: see `pages`.
         host: interface, `settings.metrics_host`.
         port: 0 takes any free port; the server's `port` says which.
+        guard: what clients must show.
 
     Raises:
         UsageError: the address cannot be had.
     """
     try:
-        return BoundedServer(host, port, routes)
+        return BoundedServer(host, port, routes, guard)
     except OSError as fault:
         remedy = "set metrics_host and metrics_port to an address of this machine that is free; port 0 takes any"
         raise UsageError(f"cannot serve metrics on {host}:{port}: {fault.strerror or fault}; {remedy}") from fault
 
 
 @contextmanager
-def on_port(routes: dict[str, Route], host: str, port: int) -> Iterator[str]:
+def on_port(routes: dict[str, Route], host: str, port: int, guard: Guard = OPEN) -> Iterator[str]:
     """Serve pages for as long as the context lasts; it says where."""
-    server = serve(routes, host, port)
+    server = serve(routes, host, port, guard)
     try:
-        yield f"http://{host}:{server.port}/metrics"
+        yield f"{'https' if guard.tls else 'http'}://{host}:{server.port}/metrics"
     finally:
         server.close()
 

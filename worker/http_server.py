@@ -17,9 +17,12 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
+from worker.page_guard import OPEN, Guard
+
 CONNECTIONS = 16
 DEADLINE_S = 10.0
 MAKE_ROOM_S = 0.2
+PROBES = ("/live", "/ready")
 
 Answer = tuple[HTTPStatus, list[tuple[str, str]], bytes]
 Route = Callable[[dict[str, Any]], Answer]
@@ -34,6 +37,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
         host: interface to listen on; an IPv4 or IPv6 address or a name.
         port: 0 takes any free one; see `port`.
         routes: path -> the answer to GET and HEAD, from the WSGI environment.
+        guard: what clients must show.
 
     Raises:
         OSError: the address cannot be had.
@@ -43,14 +47,15 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     block_on_close = False
     request_queue_size = 128
 
-    def __init__(self, host: str, port: int, routes: dict[str, Route]) -> None:
+    def __init__(self, host: str, port: int, routes: dict[str, Route], guard: Guard = OPEN) -> None:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         self.address_family = family
         self._places = threading.BoundedSemaphore(CONNECTIONS)
+        self._tls = guard.tls
         self._begun: dict[Any, float] = {}
         self._lock = threading.Lock()
         super().__init__(address[:2], _Handler)  # type: ignore[arg-type]
-        self.set_app(_application(routes))
+        self.set_app(_application(routes, guard))
         self._thread = threading.Thread(
             target=self.serve_forever, kwargs={"poll_interval": 0.2}, name="http", daemon=True
         )
@@ -81,6 +86,13 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
             if not self._places.acquire(timeout=MAKE_ROOM_S):
                 self.shutdown_request(request)
                 return
+        try:
+            if self._tls is not None:  # the handshake waits for the client, and has to be on the connection's thread
+                request = self._tls.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        except OSError:  # it has gone already
+            self.shutdown_request(request)
+            self._places.release()
+            return
         with self._lock:
             self._begun[request] = time.monotonic()
         super().process_request(request, client_address)
@@ -88,11 +100,24 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
     def process_request_thread(self, request: Any, client_address: Any) -> None:
         """Serve, on the connection's thread, and give the place back."""
         try:
-            super().process_request_thread(request, client_address)
+            if self._agreed(request):
+                super().process_request_thread(request, client_address)
         finally:
             with self._lock:
                 self._begun.pop(request, None)
             self._places.release()
+
+    def _agreed(self, request: Any) -> bool:
+        """Whether the client and this server have agreed on TLS, where it is wanted."""
+        if self._tls is None:
+            return True
+        try:
+            request.settimeout(DEADLINE_S)
+            request.do_handshake()
+        except (OSError, ValueError):
+            self.shutdown_request(request)
+            return False
+        return True
 
     def service_actions(self) -> None:
         """Called a few times a second: cut off those whose time is over."""
@@ -106,7 +131,7 @@ class BoundedServer(ThreadingMixIn, WSGIServer):
             late = [request for request, begun in self._begun.items() if begun < begun_before]
             for request in late or list(self._begun)[: int(oldest)]:
                 try:
-                    request.shutdown(socket.SHUT_RDWR)
+                    socket.socket.shutdown(request, socket.SHUT_RDWR)  # TLS would first change what a thread is using
                 except OSError:
                     pass  # it has ended by itself
 
@@ -118,9 +143,9 @@ class _Handler(WSGIRequestHandler):
         """Nothing: probes and scrapes are not events."""
 
 
-def _application(routes: dict[str, Route]) -> Callable[..., Iterable[bytes]]:
+def _application(routes: dict[str, Route], guard: Guard) -> Callable[..., Iterable[bytes]]:
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        status, headers, body = _answer(routes, environ)
+        status, headers, body = _answer(routes, environ, guard)
         headers = [*headers, ("Content-Length", str(len(body))), ("Cache-Control", "no-store")]
         start_response(f"{status.value} {status.phrase}", headers)
         return [] if environ["REQUEST_METHOD"] == "HEAD" else [body]
@@ -128,9 +153,14 @@ def _application(routes: dict[str, Route]) -> Callable[..., Iterable[bytes]]:
     return application
 
 
-def _answer(routes: dict[str, Route], environ: dict[str, Any]) -> Answer:
+def _answer(routes: dict[str, Route], environ: dict[str, Any], guard: Guard) -> Answer:
     plain = ("Content-Type", "text/plain; charset=utf-8")
-    route = routes.get(environ.get("PATH_INFO", ""))
+    path = environ.get("PATH_INFO", "")
+    route = routes.get(path)
+    if not guard.admits(environ.get("HTTP_AUTHORIZATION")):
+        if path in PROBES and route is not None and environ["REQUEST_METHOD"] in ("GET", "HEAD"):
+            return route(environ)[0], [plain], b""  # an orchestrator has no login; it asks for no more than the status
+        return HTTPStatus.UNAUTHORIZED, [plain, ("WWW-Authenticate", 'Basic realm="cellstream"')], b"log in\n"
     if route is None:
         return HTTPStatus.NOT_FOUND, [plain], f"not found; there is {', '.join(routes)}\n".encode()
     if environ["REQUEST_METHOD"] not in ("GET", "HEAD"):

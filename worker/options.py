@@ -14,6 +14,7 @@ import typer
 from pydantic_core import PydanticUndefined
 
 from worker.errors import UsageError
+from worker.setting_files import FILE, is_secret
 from worker.settings import PREFIX, Settings, load_settings
 
 Command = Callable[..., None]
@@ -35,7 +36,7 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
 
         @functools.wraps(command)
         def run(**arguments: Any) -> None:
-            flags = {name: arguments.pop(name) for name in chosen}
+            flags = {flag: arguments.pop(flag) for flag in map(_flag_name, chosen)}
             given = {name: value for name, value in flags.items() if value is not None}
             config, properties = arguments.pop("config"), arguments.pop("kafka")
             if properties:
@@ -53,17 +54,24 @@ def with_settings(*names: str) -> Callable[[Command], Command]:
 def _flag(name: str) -> inspect.Parameter:
     """One setting as an option; values stay text, so that pydantic alone says what is wrong with them."""
     field = Settings.model_fields[name]
-    option = "--" + name.replace("_", "-")
+    option = "--" + _flag_name(name).replace("_", "-")
     declared = f"{option}/--no-{option[2:]}" if field.annotation is bool else option
     typer_option = typer.Option(
         declared, help=_help(name), metavar=_metavar(field.annotation), rich_help_panel="Settings", show_default=False
     )
     kind = bool if field.annotation is bool else str
-    return _keyword(name, Annotated[kind | None, typer_option], None)
+    return _keyword(_flag_name(name), Annotated[kind | None, typer_option], None)
+
+
+def _flag_name(name: str) -> str:
+    """Everybody can read a command's arguments: a secret has a flag for its file only."""
+    return name + FILE if is_secret(name) else name
 
 
 def _help(name: str) -> str:
     field = Settings.model_fields[name]
+    if is_secret(name):
+        return f"file with the {field.description}"
     default = field.default
     shown = "" if default in (None, PydanticUndefined, False, {}) else f" [{default}]"
     return f"{field.description}{shown}".replace("[", r"\[")

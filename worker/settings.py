@@ -128,6 +128,15 @@ class Settings(BaseModel):
     poll_records: int = Field(20_000, ge=1, le=100_000, description="most records handled at once")
     metrics_host: str = Field("127.0.0.1", description="interface of /metrics, /live and /ready")
     metrics_port: int = Field(9108, ge=0, le=65535, description="port of /metrics, /live and /ready; 0 = any free one")
+    metrics_username: str | None = Field(
+        None, min_length=1, pattern=r"^[^:]+$", description="login that /metrics asks for [none]"
+    )
+    metrics_password: str | None = Field(None, min_length=1, repr=False, description="password of that login")
+    metrics_tls_certificate: Path | None = Field(None, description="PEM file: serve the pages by TLS [plain HTTP]")
+    metrics_tls_key: Path | None = Field(None, description="PEM file of the certificate's key [in the same file]")
+    metrics_tls_client_ca: Path | None = Field(
+        None, description="PEM file: the pages ask for a certificate of this authority [for none]"
+    )
     log_format: Literal["auto", "json", "console"] = Field("auto", description="json, or console for people")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe event logged")
     kafka: dict[str, str] = Field(
@@ -168,6 +177,11 @@ class Settings(BaseModel):
             raise ValueError(
                 "stream_id_from: float32 values have no fields; take the stream ID from key or header:NAME"
             )
+        if (self.metrics_username is None) != (self.metrics_password is None):
+            raise ValueError("metrics_username and metrics_password (or its file) make a login together: set both")
+        lonely = [name for name in ("metrics_tls_key", "metrics_tls_client_ca") if getattr(self, name)]
+        if lonely and not self.metrics_tls_certificate:
+            raise ValueError(f"{', '.join(lonely)}: without a certificate there is no TLS; set metrics_tls_certificate")
         mapped = [name for name in ("features_from", "timestep_from", "event_time_from") if getattr(self, name)]
         if self.input_codec == "float32" and mapped:
             raise ValueError(f"{', '.join(mapped)}: float32 values have no fields")

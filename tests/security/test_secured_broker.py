@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import gc
 import json
 import re
@@ -37,10 +38,8 @@ from worker.settings import Settings, load_settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 
-SCRAM_PASSWORD, PLAIN_PASSWORD, CLIENT_SECRET, KEY_PASSWORD = (
-    f"{kind}-{uuid.uuid4().hex}" for kind in ("scram", "plain", "client", "key")
-)
-SECRETS = (SCRAM_PASSWORD, PLAIN_PASSWORD, CLIENT_SECRET, KEY_PASSWORD)
+SECRETS = tuple(f"{kind}-{uuid.uuid4().hex}" for kind in ("scram", "plain", "client", "key", "pages"))
+SCRAM_PASSWORD, PLAIN_PASSWORD, CLIENT_SECRET, KEY_PASSWORD, PAGES_PASSWORD = SECRETS
 CELLSTREAM = Path(sys.executable).with_name("cellstream")
 READ, WRITE = "READ", "WRITE"
 
@@ -250,7 +249,12 @@ def test_a_group_with_exactly_its_rights_answers_and_its_secrets_stay_in_their_f
     broker, cluster = secured.broker, secured.cluster
     group_id = cluster.unique("group")
     environment = secured.environment("SCRAM-SHA-512", "worker", SCRAM_PASSWORD)
-    environment |= {"CELLSTREAM_KAFKA__DEBUG": "conf,security", "CELLSTREAM_LOG_LEVEL": "debug"}
+    environment |= {
+        "CELLSTREAM_KAFKA__DEBUG": "conf,security",
+        "CELLSTREAM_LOG_LEVEL": "debug",
+        "CELLSTREAM_METRICS_USERNAME": "prometheus",
+        "CELLSTREAM_METRICS_PASSWORD_FILE": secured.secret(PAGES_PASSWORD),
+    }
     settings = settings_of(artifact, tmp_path, environment, group_id=group_id)
     broker.deny(PRINCIPAL)
     broker.allow(PRINCIPAL, worker_rights(settings))
@@ -351,7 +355,9 @@ def cellstream(arguments: list[str], environment: dict[str, str], said: str = ""
 def page(worker: Process, path: str) -> str:
     found = re.search(r"supervising.*metrics=http://(\S+)/metrics", worker.log.read_text())
     assert found, worker.tail()
-    with urllib.request.urlopen(f"http://{found[1]}{path}", timeout=20) as answer:
+    login = base64.b64encode(f"prometheus:{PAGES_PASSWORD}".encode()).decode()
+    request = urllib.request.Request(f"http://{found[1]}{path}", headers={"Authorization": f"Basic {login}"})
+    with urllib.request.urlopen(request, timeout=20) as answer:
         return str(answer.read().decode())
 
 

@@ -19,6 +19,7 @@ from worker.health import on_port
 from worker.http_server import Serving
 from worker.logs import configure_logging
 from worker.options import with_settings
+from worker.page_guard import guard_of
 from worker.settings import Settings
 
 log = structlog.get_logger("cellstream")
@@ -43,7 +44,8 @@ def run(settings: Settings) -> None:
     stop = Event()
     with stopped_by_signals(stop):
         if settings.workers == 1:
-            work(settings, stop, lambda pages: on_port(pages, settings.metrics_host, settings.metrics_port))
+            host, port, guard = settings.metrics_host, settings.metrics_port, guard_of(settings)
+            work(settings, stop, lambda pages: on_port(pages, host, port, guard))
             return
         from worker.members import Supervisor
 

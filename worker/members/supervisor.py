@@ -14,6 +14,7 @@ import structlog
 from worker.health import on_port
 from worker.members.member import Member, Work
 from worker.members.pages import pages_of
+from worker.page_guard import guard_of
 from worker.settings import Settings
 
 log = structlog.get_logger("cellstream")
@@ -65,7 +66,7 @@ class Supervisor:
         """
         settings = self._settings
         pages = pages_of(self.members, self.restarts)
-        with on_port(pages, settings.metrics_host, settings.metrics_port) as at:
+        with on_port(pages, settings.metrics_host, settings.metrics_port, guard_of(settings)) as at:
             log.info("supervising", workers=len(self.places), metrics=at)
             verdict = 0
             try:
