@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import structlog
 
@@ -16,7 +17,7 @@ from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import FatalFault, Refused, UsageError
-from worker.field_paths import Path, field_path, parse_path
+from worker.field_paths import field_path, parse_path, timestep_path
 from worker.health import Health, pages
 from worker.http_server import Serving
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
@@ -26,11 +27,13 @@ from worker.metrics import Metrics
 from worker.model.tensorflow_setup import setup_tensorflow
 from worker.msgpack_encoding import MsgpackEncoder
 from worker.observer import Observer, TimedModel
+from worker.order import Order
 from worker.reading import Reader
 from worker.recovery import Policies
 from worker.rights import worker_rights
 from worker.sequences import REASONS
 from worker.settings import Settings
+from worker.state import Extras
 
 log = structlog.get_logger("cellstream")
 
@@ -68,13 +71,15 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     health = Health()
     engine = Engine(
         TimedModel(model, metrics),
-        Reader(codec, settings.stream_id_from),
+        Reader(codec, settings.stream_id_from, _timestep_header(settings)),
         ENCODERS[settings.output_codec](manifest.classes, artifact.digest[:12]),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,
         settings.closing_events,
         settings.output_per == "record",
+        _order(settings),
+        settings.missing == "last",
     )
     store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout)
     keeper = StateKeeper(
@@ -91,6 +96,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
         ),
         settings.checkpoint_interval_s,
         settings.checkpoint_interval_records,
+        extras=Extras(settings.judges_order, len(manifest.features) if settings.missing == "last" else 0),
     )
     worker = Worker(
         Source(conf, settings.input_topic, settings.group_id),
@@ -159,22 +165,44 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
         raise UsageError(f"--stream-id-from {settings.stream_id_from}: that field holds something else of a sample")
     if settings.input_codec == "float32":
         return Float32Codec(len(features), *limits, settings.missing)
-    codec = MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec
+    codec = partial(
+        MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec,
+        features,
+        *limits,
+        missing=settings.missing,
+        timesteps=settings.judges_order and _timestep_header(settings) is None,
+    )
     nested = stream_id is not None and len(stream_id) > 1
-    if not (nested or settings.features_from or settings.timestep_from or settings.event_time_from):
-        return codec(features, *limits, None if stream_id is None else str(stream_id[0]), settings.missing)
+    timestep = timestep_path(settings.timestep_from)
+    if not (nested or settings.features_from or timestep is not None or settings.event_time_from):
+        return codec(stream_id_field=None if stream_id is None else str(stream_id[0]))
     paths = None if settings.features_from is None else [parse_path(path) for path in settings.features_from]
     if paths is not None and len(paths) not in (1, len(features)):
         raise UsageError(
             f"--features-from: {len(paths)} paths; expected one for each of the artifact's {len(features)} features, "
             "in their order, or a single one of a list of them all"
         )
-    timestep, event_time = _path(settings.timestep_from), _path(settings.event_time_from)
-    return MappedCodec(codec(features, *limits, None, settings.missing), paths, stream_id, timestep, event_time)
+    event_time = None if settings.event_time_from is None else parse_path(settings.event_time_from)
+    return MappedCodec(codec(), paths, stream_id, timestep, event_time)
 
 
-def _path(text: str | None) -> Path | None:
-    return None if text is None else parse_path(text)
+def _timestep_header(settings: Settings) -> str | None:
+    kind, _, name = (settings.timestep_from or "").partition(":")
+    return name if kind == "header" and settings.judges_order else None
+
+
+def _order(settings: Settings) -> Order | None:
+    """What judges the records' own timesteps; a kind that nothing was said of is accepted, and counted."""
+    if not settings.judges_order:
+        return None
+    idle_ms = None if settings.idle_timeout_s is None else round(settings.idle_timeout_s * 1000)
+    return Order(
+        settings.on_duplicate or "accept",
+        settings.on_late or "accept",
+        settings.on_gap or "accept",
+        settings.sequence_length,
+        idle_ms,
+    )
 
 
 def _sink(settings: Settings, conf: dict[str, str]) -> Sink:

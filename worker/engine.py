@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 from worker.blocks import BlockModel, step_streams
 from worker.dead_letters import dead_letter
 from worker.encoding import ProbabilityEncoder
+from worker.last_values import filled
+from worker.order import Order
 from worker.reading import Reader, Reading
 from worker.records import Outcome, RecordBatch
 from worker.sequences import IDLE, REASONS, Closing, Events, Placement, closing, first_silent, place
@@ -63,6 +65,8 @@ class Engine:
         idle_timeout_s: silence in record time that ends a sequence, or None.
         closing_events: publish an event when a sequence ends.
         event_per_record: one event for a record's samples of one sequence, instead of one for each sample.
+        order: judges the records' own timesteps; None takes the records as they come. The states must have its columns.
+        last_values: a missing number becomes the last one of its feature. The states must have the column.
     """
 
     def __init__(
@@ -75,6 +79,8 @@ class Engine:
         idle_timeout_s: float | None = None,
         closing_events: bool = False,
         event_per_record: bool = False,
+        order: Order | None = None,
+        last_values: bool = False,
     ) -> None:
         self._model = model
         self._reader = reader
@@ -84,6 +90,8 @@ class Engine:
         self._idle_ms = None if idle_timeout_s is None else round(idle_timeout_s * 1000)
         self._closing_events = closing_events
         self._event_per_record = event_per_record
+        self._order = order
+        self._last_values = last_values
 
     def process(self, work: Iterable[tuple[RecordBatch, PartitionState]]) -> Outcome:
         """Handle a poll: at most one batch for each partition.
@@ -98,24 +106,26 @@ class Engine:
             if fresh:
                 waiting.append((self._reader.read(fresh), state, 0))
         while waiting:
-            pieces = [self._begin(reading, state, begin) for reading, state, begin in waiting]
+            pieces = [self._begin(reading, state, begin, outcome) for reading, state, begin in waiting]
             self._step(pieces, outcome)
             for piece in pieces:
                 self._finish(piece, outcome)
             waiting = [(p.reading, p.state, p.stop) for p in pieces if p.stop < len(p.reading.batch)]
         return outcome
 
-    def _begin(self, reading: Reading, state: PartitionState, begin: int) -> Piece:
+    def _begin(self, reading: Reading, state: PartitionState, begin: int, outcome: Outcome) -> Piece:
         """Rows and places of as many records as the partition has room for."""
         closings: list[Closing] = []
-        events, inputs, stop = resolve(reading, state, begin)
+        events, inputs, stop = resolve(reading, state, begin, self._order, outcome.disorder)
         if stop == begin:
             closings = evict(state, begin)
-            events, inputs, stop = resolve(reading, state, begin)
+            events, inputs, stop = resolve(reading, state, begin, self._order, outcome.disorder)
         piece = Piece(reading, state, stop, events, inputs, closings)
         state.stream_time = int(events.clock[-1])
         if len(events.row):
             piece.placement = placement = place(events, state, self._sequence_length, self._idle_ms)
+            if self._last_values:
+                piece.inputs = filled(inputs, events.is_sample, placement, state)
             counts = np.add.reduceat(placement.is_sample, placement.segments[:-1], dtype=np.int64)
             piece.streams = placement.row[placement.segments[:-1]][counts > 0]
             piece.counts = counts[counts > 0]

@@ -48,6 +48,17 @@ def field_path(stream_id_from: str) -> Path | None:
     return parse_path(name) if is_path(name) else (name,)
 
 
+def timestep_path(timestep_from: str | None) -> Path | None:
+    """Where `timestep_from` says that the timestep is in a value; None when it is not in the value.
+
+    Raises:
+        ValueError: it is neither a path, nor `field:NAME`, nor `header:NAME`.
+    """
+    if timestep_from is None or re.match("header:.", timestep_from):
+        return None
+    return field_path(timestep_from) if re.match("field:.", timestep_from) else parse_path(timestep_from)
+
+
 def follow(path: Path, value: Any, absent: Any = None) -> Any:
     """What is at the end of a path in a decoded value; `absent` where it leads nowhere."""
     for step in path:

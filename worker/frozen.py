@@ -23,6 +23,7 @@ from worker.slab import reserve
 Rows = NDArray[np.int64]
 
 COLUMNS = ("states", "timesteps", "starts", "start_samples", "times", "offsets")
+OPTIONAL = ("next_timesteps", "seen_timesteps", "last_values")  # that only some settings need
 
 
 class LiveState(Protocol):
@@ -31,6 +32,7 @@ class LiveState(Protocol):
     stream_ids: list[bytes]
     births: Rows
     born: int
+    optional: tuple[str, ...]
 
 
 class FrozenState:
@@ -41,14 +43,18 @@ class FrozenState:
 
     Attributes:
         released: nobody reads any more, and nothing needs to be put aside.
+        optional: those of `OPTIONAL` that the state has.
     """
 
     def __init__(self, state: LiveState) -> None:
         self.released = False
+        self.optional = state.optional
         self._used = len(state.stream_ids)
         self._limit = state.born
         self._ids = state.stream_ids
-        self._columns: dict[str, NDArray[Any]] = {name: getattr(state, name) for name in ("births", *COLUMNS)}
+        self._columns: dict[str, NDArray[Any]] = {
+            name: getattr(state, name) for name in ("births", *COLUMNS, *self.optional)
+        }
         self._place = reserve((self._used,), np.int64)  # 0: not put aside; k: the k-th that was
         self._aside = {name: reserve((self._used, *c.shape[1:]), c.dtype) for name, c in self._columns.items()}
         self._ids_aside: list[bytes] = []
@@ -74,7 +80,7 @@ class FrozenState:
         return len(self._streams())
 
     def take(self, name: str, start: int, stop: int) -> NDArray[Any]:
-        """The streams `start` to `stop`, in the order in which they began, of one of `COLUMNS`; a copy."""
+        """The streams `start` to `stop`, in the order in which they began, of one column; a copy."""
         return self._column(name, self._streams()[start:stop])
 
     def take_ids(self, start: int, stop: int) -> list[bytes]:

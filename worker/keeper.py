@@ -19,7 +19,7 @@ from worker.checkpoint import CheckpointRef, CheckpointWriter, LiveSnapshot, Sna
 from worker.errors import CheckpointDamaged, StateRefused
 from worker.frozen import COLUMNS
 from worker.recovery import Log, Policies, Saved, Start, choose_start
-from worker.state import PartitionState
+from worker.state import NO_EXTRAS, Extras, PartitionState
 
 log = structlog.get_logger(__name__)
 
@@ -50,6 +50,7 @@ class StateKeeper:
         interval_records: records after which one is due as well, or None.
         clock: monotonic seconds.
         now: wall-clock seconds; only for a checkpoint's `created_ms`.
+        extras: optional columns of the states.
     """
 
     def __init__(
@@ -63,6 +64,7 @@ class StateKeeper:
         interval_records: int | None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], float] = time.time,
+        extras: Extras = NO_EXTRAS,
     ) -> None:
         self._writer = writer
         self._initial_state = initial_state
@@ -73,6 +75,7 @@ class StateKeeper:
         self._interval_records = interval_records
         self._clock = clock
         self._now = now
+        self._extras = extras
         self._due_at: dict[int, float] = {}
         self._saved_at: dict[int, int] = {}
         self._topic_id = ""
@@ -105,7 +108,7 @@ class StateKeeper:
             return _loaded(store.read(ref, state.states), ref, state)
 
         def empty(next_offset: int) -> PartitionState:
-            return PartitionState(partition, self._capacity, self._initial_state, next_offset)
+            return PartitionState(partition, self._capacity, self._initial_state, next_offset, self._extras)
 
         start = choose_start(bounds, sorted(refs, reverse=True), load, self._digest, self._policies)
         self._topic_id = bounds.topic_id
@@ -204,5 +207,7 @@ def _fill(state: PartitionState, snapshot: Snapshot, bounds: Log) -> None:
             f"{bounds.topic}[{bounds.partition}]: its checkpoint holds {count} streams, "
             f"max_streams_per_partition is {state.capacity}: raise it to at least {count}"
         )
-    state.load(snapshot.stream_ids, snapshot.index, **{name: getattr(snapshot, name) for name in COLUMNS})
+    columns = {name: getattr(snapshot, name) for name in COLUMNS}
+    columns |= {name: column for name, column in snapshot.extras.items() if name in state.optional}
+    state.load(snapshot.stream_ids, snapshot.index, **columns)
     state.stream_time, state.leader_epoch = snapshot.stream_time, snapshot.leader_epoch

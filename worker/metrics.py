@@ -27,6 +27,7 @@ from prometheus_client import (
 from worker.array_histogram import ArrayHistogram
 
 REBALANCES = ("assign", "revoke", "lost")
+DISORDER = ("duplicate", "late", "gap")
 
 _STEP_S = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _COMMIT_S = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -83,6 +84,9 @@ class Metrics:
         self.probabilities_total = counter("probabilities", "Probability events committed.")
         self.dead_letters_total = counter("dead_letters", "Records refused, by reason.", ["reason"])
         self.resets_total = counter("resets", "Sequences ended, by reason.", ["reason"])
+        self.out_of_order_records_total = counter(
+            "out_of_order_records", "Records whose timestep was not the expected one, by kind.", ["kind"]
+        )
         self.replayed_records_total = counter(
             "replayed_records", "Records stepped again after a restore, not published."
         )
@@ -133,6 +137,8 @@ class Metrics:
             self.dead_letters_total.labels(reason)
         for reason in reset_reasons:
             self.resets_total.labels(reason)
+        for kind in DISORDER:
+            self.out_of_order_records_total.labels(kind)
         for kind in REBALANCES:
             self.rebalances_total.labels(kind)
         self.build_info.info(_versions())
@@ -146,6 +152,11 @@ class Metrics:
         """Add a poll's ended sequences, by reason."""
         for reason, count in resets.items():
             self.resets_total.labels(reason).inc(count)
+
+    def count_disorder(self, kinds: Mapping[str, int]) -> None:
+        """Add a poll's records that were not the expected ones, by kind."""
+        for kind, count in kinds.items():
+            self.out_of_order_records_total.labels(kind).inc(count)
 
     def count_dead_letters(self, reasons: Iterable[str]) -> None:
         """Add a poll's dead letters, one reason each."""

@@ -78,6 +78,7 @@ class Observer:
             metrics.samples_total.inc(sum(map(len, outcome.sample_times)))
             metrics.probabilities_total.inc(outcome.probabilities)
             metrics.count_resets(outcome.resets)
+            metrics.count_disorder(outcome.disorder)
             metrics.count_dead_letters(letter.reason for letter in outcome.dead_letters)
             if outcome.cells:
                 metrics.batch_fill_ratio.observe(outcome.samples / outcome.cells)

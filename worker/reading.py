@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.codecs import Codec
+from worker.codecs import Codec, timestep_of
 from worker.errors import BadRecord
 from worker.records import END_HEADER, START_HEADER, Headers, RecordBatch
 from worker.sequences import FIELD, HEADER, NONE, START, TOMBSTONE
@@ -27,6 +27,9 @@ class Reading:
         start: int8, START where the record's first sample begins a sequence by its own word.
         end: int8, FIELD, HEADER or TOMBSTONE where the sequence is over after the record, else NONE.
         bad: what could not be read, by record.
+        timesteps: the producer's own count at each record's first sample, None where there is none; None where nobody
+            asks.
+        dropped: records that are left out without a word.
     """
 
     batch: RecordBatch
@@ -36,6 +39,8 @@ class Reading:
     start: NDArray[np.int8]
     end: NDArray[np.int8]
     bad: dict[int, BadRecord]
+    timesteps: Sequence[int | None] | None = None
+    dropped: set[int] = field(default_factory=set)
 
     @property
     def counts(self) -> NDArray[np.int64]:
@@ -49,10 +54,12 @@ class Reader:
     Args:
         codec: of the sample values.
         stream_id_from: `key`, `header:NAME` or `field:NAME`; the codec extracts fields itself.
+        timestep_header: of the producer's own count; None where it is in the value, or nobody asks.
     """
 
-    def __init__(self, codec: Codec, stream_id_from: str = "key") -> None:
+    def __init__(self, codec: Codec, stream_id_from: str = "key", timestep_header: str | None = None) -> None:
         self._codec = codec
+        self._timestep_header = timestep_header
         kind, _, name = stream_id_from.partition(":")
         self._id_header = name if kind == "header" else None
         self._id_in_value = kind == "field"
@@ -73,6 +80,9 @@ class Reader:
             for i, value in enumerate(values):
                 if value is None and end[i] == NONE:
                     end[i] = TOMBSTONE
+        timesteps = decoded.timesteps
+        if self._timestep_header is not None:
+            timesteps = _timesteps(batch, self._timestep_header, decoded.bad)
         return Reading(
             batch,
             self._stream_ids(batch, values, decoded.stream_ids),
@@ -81,6 +91,7 @@ class Reader:
             start,
             end,
             decoded.bad,
+            timesteps,
         )
 
     def _header_markers(
@@ -109,6 +120,21 @@ class Reader:
             found = from_values or [None] * len(batch)
             return [key if value is None else i for i, key, value in zip(found, batch.keys, values, strict=True)]
         return batch.keys
+
+
+def _timesteps(batch: RecordBatch, name: str, bad: dict[int, BadRecord]) -> list[int | None] | None:
+    """The producer's own count from a header, where a record has it."""
+    if batch.headers is None:
+        return None
+    found: list[int | None] = [None] * len(batch)
+    for i, headers in enumerate(batch.headers):
+        text = last_header(headers, name) if headers else None
+        if text is not None and i not in bad:
+            try:
+                found[i] = timestep_of(int(text) if len(text) < 20 and text.isdigit() else text)
+            except BadRecord as fault:
+                bad[i] = fault
+    return found
 
 
 def last_header(headers: Headers, name: str) -> bytes | None:

@@ -27,8 +27,11 @@ REASONS = (
     "sequence_length",
     "idle_timeout",
     "evicted",
+    "duplicate",
+    "late",
+    "gap",
 )
-NONE, FIELD, HEADER, TOMBSTONE, START, LENGTH, IDLE, EVICTED = range(len(REASONS))
+NONE, FIELD, HEADER, TOMBSTONE, START, LENGTH, IDLE, EVICTED, DUPLICATE, LATE, GAP = range(len(REASONS))
 NEW = -1  # the row was just given to the stream: a beginning that ends nothing
 
 
@@ -40,7 +43,7 @@ class Events:
         record: int64, index of the record in its batch.
         row: int64, the stream's row.
         is_sample: False for an end that comes without a sample.
-        start: int8, START or NEW where the sample begins a sequence by itself, else NONE.
+        start: int8, START, NEW, DUPLICATE, LATE or GAP where the sample begins a sequence by itself, else NONE.
         end: int8, FIELD, HEADER or TOMBSTONE where the sequence is over after the event, else NONE.
         within: int64, index of the sample in its record; 0 but for chunks.
         offset: int64, the record's.

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import (
     BaseModel,
@@ -26,10 +26,11 @@ from pydantic import (
 )
 
 from worker.errors import UsageError
-from worker.field_paths import field_path, parse_path
+from worker.field_paths import field_path, parse_path, timestep_path
 from worker.setting_files import is_secret, read_properties, read_settings
 
 PREFIX = "CELLSTREAM_"
+OutOfOrder: TypeAlias = Literal["accept", "drop", "dead_letter", "reset"] | None
 TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
 
 # Delivery rests on these librdkafka properties; a pass-through could only break it.
@@ -88,7 +89,9 @@ class Settings(BaseModel):
     )
     input_codec: Literal["json", "msgpack", "float32"] = Field("json", description="codec of sample values")
     output_codec: Literal["json", "msgpack"] = Field("json", description="codec of probability values")
-    missing: Literal["refuse", "zero", "nan"] = Field("refuse", description="what a missing (null) feature becomes")
+    missing: Literal["refuse", "zero", "last", "nan"] = Field(
+        "refuse", description="what a missing (null) feature becomes"
+    )
     stream_id_from: str = Field(
         "key",
         pattern=r"^(key|header:.+|field:.+)$",
@@ -97,7 +100,12 @@ class Settings(BaseModel):
     features_from: tuple[str, ...] | None = Field(
         None, description="paths of the features in a value, or the one of a list of them: $.payload.acc[0],$.temp"
     )
-    timestep_from: str | None = Field(None, description="path of the producer's own count in a value: $.seq")
+    timestep_from: str | None = Field(
+        None, description="where the producer's own count is: header:NAME, field:NAME or a path, $.seq [timestep]"
+    )
+    on_duplicate: OutOfOrder = Field(None, description="a timestep that was there already [not looked at]")
+    on_late: OutOfOrder = Field(None, description="a timestep behind the last one that was not there [not looked at]")
+    on_gap: OutOfOrder = Field(None, description="a timestep that comes too early [not looked at]")
     event_time_from: str | None = Field(None, description="path of the event time in a value [record timestamp]")
     sequence_length: int | None = Field(None, ge=1, description="end every sequence after this many samples [markers]")
     idle_timeout_s: float | None = Field(
@@ -164,6 +172,8 @@ class Settings(BaseModel):
     def _can_be_followed(cls, found: Any, field: ValidationInfo) -> Any:
         if field.field_name == "stream_id_from":
             field_path(found)
+        elif field.field_name == "timestep_from":
+            timestep_path(found)
         else:
             for path in (found,) if isinstance(found, str) else found or ():
                 parse_path(path)
@@ -182,14 +192,22 @@ class Settings(BaseModel):
         lonely = [name for name in ("metrics_tls_key", "metrics_tls_client_ca") if getattr(self, name)]
         if lonely and not self.metrics_tls_certificate:
             raise ValueError(f"{', '.join(lonely)}: without a certificate there is no TLS; set metrics_tls_certificate")
-        mapped = [name for name in ("features_from", "timestep_from", "event_time_from") if getattr(self, name)]
+        named = {name: getattr(self, name) for name in ("features_from", "timestep_from", "event_time_from")}
+        mapped = [name for name, where in named.items() if where and not str(where).startswith("header:")]
         if self.input_codec == "float32" and mapped:
             raise ValueError(f"{', '.join(mapped)}: float32 values have no fields")
+        if self.input_codec == "float32" and self.judges_order and self.timestep_from is None:
+            raise ValueError("on_duplicate, on_late, on_gap: float32 values have no fields; timestep_from=header:NAME")
         return self
 
     def kafka_conf(self) -> dict[str, str]:
         """The properties that every client of this process starts from."""
         return {"bootstrap.servers": self.bootstrap_servers, **self.kafka}
+
+    @property
+    def judges_order(self) -> bool:
+        """Whether the records' own timesteps are looked at."""
+        return (self.on_duplicate, self.on_late, self.on_gap) != (None, None, None)
 
     @property
     def transactional_id(self) -> str:

@@ -9,6 +9,7 @@ written, so that a partition grows to its limit without ever being copied.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,22 @@ EVICTED_SHARE = 16
 NEVER = np.iinfo(np.int64).max
 
 
+@dataclass(frozen=True)
+class Extras:
+    """What some settings have to be remembered of each stream, beside its state and its place in the log.
+
+    Attributes:
+        order: where it is in the producers' own count.
+        last_values: of so many features; 0 for none.
+    """
+
+    order: bool = False
+    last_values: int = 0
+
+
+NO_EXTRAS = Extras()
+
+
 class PartitionState:
     """Streams, their recurrent states and their place in the log.
 
@@ -29,6 +46,7 @@ class PartitionState:
         capacity: most live streams.
         initial_state: `(state_size,)`, the state a sequence starts from; its type is that of all states.
         next_offset: the first offset that is not part of this state yet.
+        extras: the optional columns.
 
     Raises:
         FatalFault: the system has no address space for that many streams.
@@ -42,6 +60,9 @@ class PartitionState:
         times: `(capacity,)` int64, the partition's time at the last sample, ms. Silence is measured by it and not by
             the sample's own timestamp, so that a late record counts as a sign of life.
         offsets: `(capacity,)` int64, offset of the last sample.
+        optional: names of the optional columns that are there: the next three.
+        next_timesteps, seen_timesteps: `(capacity,)` int64, see `worker.order.Track`; written by it alone.
+        last_values: `(capacity, features)` float32, of the open sequence; 0 before a feature's first.
         births: `(capacity,)` int64, how many streams had begun before this one; -1 where nobody owns the row.
         born: streams that have begun so far.
         stream_ids: by row.
@@ -50,7 +71,14 @@ class PartitionState:
         committed: offsets below it were committed with their outputs, and are never published again.
     """
 
-    def __init__(self, partition: int, capacity: int, initial_state: NDArray[Any], next_offset: int) -> None:
+    def __init__(
+        self,
+        partition: int,
+        capacity: int,
+        initial_state: NDArray[Any],
+        next_offset: int,
+        extras: Extras = NO_EXTRAS,
+    ) -> None:
         self.partition = partition
         self.capacity = capacity
         self.next_offset = self.committed = next_offset
@@ -66,6 +94,14 @@ class PartitionState:
         self.start_samples: Rows = reserve((capacity,), np.int64)
         self.times: Rows = reserve((capacity,), np.int64)
         self.offsets: Rows = reserve((capacity,), np.int64)
+        self.optional: tuple[str, ...] = ()
+        if extras.order:
+            self.optional += ("next_timesteps", "seen_timesteps")
+            self.next_timesteps: Rows = reserve((capacity,), np.int64)
+            self.seen_timesteps: Rows = reserve((capacity,), np.int64)
+        if extras.last_values:
+            self.optional += ("last_values",)
+            self.last_values: NDArray[np.float32] = reserve((capacity, extras.last_values), np.float32)
         self.births: Rows = reserve((capacity,), np.int64)
         self.born = 0
         self._free: list[int] = []
@@ -158,6 +194,7 @@ class PartitionState:
             stream_ids: the state keeps the list.
             index: stream ID -> its place in the list, where that is known; the state keeps it.
             columns: each `(streams, ...)` in the order of `stream_ids`; one that was read in place is not copied.
+                Optional ones may be missing: then nothing is known of them.
 
         Raises:
             AssertionError: the state is not empty, or there are more streams than the capacity.
@@ -168,6 +205,8 @@ class PartitionState:
         self.stream_ids = stream_ids
         self.prefixes = [None] * count
         self.index = dict(zip(stream_ids, range(count), strict=True)) if index is None else index
+        if "next_timesteps" in self.optional:
+            self.next_timesteps[:count] = -1
         for name, column in columns.items():
             own = getattr(self, name)[:count]
             if not np.may_share_memory(own, column):

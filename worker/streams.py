@@ -2,23 +2,38 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from itertools import repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import BadRecord
+from worker.order import Order
 from worker.reading import Reading
 from worker.records import MAX_STREAM_ID_BYTES
 from worker.sequences import EVICTED, NEW, NONE, Closing, Events, closing
 from worker.state import PartitionState
 
 
-def resolve(reading: Reading, state: PartitionState, begin: int) -> tuple[Events, NDArray[np.float32], int]:
+def resolve(
+    reading: Reading,
+    state: PartitionState,
+    begin: int,
+    order: Order | None = None,
+    disorder: Counter[str] | None = None,
+) -> tuple[Events, NDArray[np.float32], int]:
     """Turn the records from `begin` on into events, giving new streams their rows.
 
     It stops before a new stream for which the partition has no room; at least one record is handled when there is
     room for one. A record whose stream ID cannot be used is added to `reading.bad`.
+
+    Args:
+        reading: of a batch.
+        state: of its partition.
+        begin: the first record.
+        order: judges the records' timesteps; None takes them as they come.
+        disorder: counts those that were not the expected ones, by kind.
 
     Returns:
         The events, their samples `(samples, features)`, and the record at which the next call begins.
@@ -48,7 +63,11 @@ def resolve(reading: Reading, state: PartitionState, begin: int) -> tuple[Events
             start[i] = NEW
     size = stop - begin
     rows, start, end, counts = rows[:size], start[:size], end[:size], counts[:size]
-    for i in bad:
+    if order is not None:
+        found = order.judge(reading, state, begin, rows, start, end, counts)
+        if disorder is not None:
+            disorder += found
+    for i in (*bad, *reading.dropped):
         if begin <= i < stop:
             rows[i - begin] = -1
     return *_events(reading, state, begin, stop, rows, start, end, counts), stop
@@ -100,7 +119,7 @@ def _events(
     within = np.arange(len(local)) - np.repeat(np.cumsum(width) - width, width)
     times = np.array(reading.batch.times[begin:stop], np.int64)
     clock = np.maximum(times, state.stream_time)
-    clock[[i - begin for i in reading.bad if begin <= i < stop]] = state.stream_time
+    clock[[i - begin for i in (*reading.bad, *reading.dropped) if begin <= i < stop]] = state.stream_time
     clock = np.maximum.accumulate(clock)
     events = Events(
         record=local + begin,

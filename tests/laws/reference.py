@@ -50,6 +50,9 @@ class Stream:
     last_time: int
     last_offset: int
     length: int = 0
+    expected: int | None = None
+    seen: set[int] = field(default_factory=set)
+    values: list[float] = field(default_factory=lambda: [0.0, 0.0])
     state: np.ndarray = field(default_factory=LeakySum.initial_state[None].copy)
 
 
@@ -62,7 +65,10 @@ class Reference:
     sequence_length: int | None = None
     idle_ms: int | None = None
     capacity: int = 10**9
+    order: dict[str, str] | None = None
+    missing: str = "refuse"
     digest: str = "0123456789ab"
+    disorder: list[str] = field(default_factory=list)
     streams: dict[bytes, Stream] = field(default_factory=dict)
     events: list[tuple[bytes, dict[str, Any]]] = field(default_factory=list)
     refused: list[tuple[int, str]] = field(default_factory=list)
@@ -74,11 +80,14 @@ class Reference:
         if isinstance(parsed, str):
             self.refused.append((offset, parsed))
             return
-        samples, start, end, reason = parsed
+        samples, start, end, reason, timestep = parsed
         start = start or "start-of-sequence" in names
         if "end-of-sequence" in names and reason != "end_of_sequence":
             end, reason = True, "end_header"
         assert key is not None
+        action, kind = (None, "") if start or not samples else self._judged(key, timestep, offset, time)
+        if action in ("dead_letter", "drop"):
+            return
         if samples and key not in self.streams and len(self.streams) == self.capacity:
             for victim in sorted(self.streams, key=lambda k: self.streams[k].last_offset)[
                 : math.ceil(self.capacity / 16)
@@ -92,8 +101,13 @@ class Reference:
             return
         if start and key in self.streams:
             self._close(key, "start_of_sequence", offset, time)
-        for within, x in enumerate(samples):
+        if action == "reset":
+            self._close(key, kind, offset, time)
+        for within, sample in enumerate(samples):
             stream = self.streams.setdefault(key, Stream(offset, within, self.time, offset))
+            self._see(stream, None if timestep is None else timestep + within)
+            x = [last if y is None else y for last, y in zip(stream.values, sample, strict=True)]
+            stream.values = x
             out, stream.state = self.model.step(np.array([x], np.float32), stream.state)
             stream.last_time, stream.last_offset = self.time, offset
             self.events.append(
@@ -108,6 +122,33 @@ class Reference:
                 self._close(key, reason, offset, time)
             elif stream.length == self.sequence_length:
                 self._close(key, "sequence_length", offset, time)
+
+    def _kind(self, key: bytes, timestep: int | None, time: int) -> str | None:
+        """What is wrong with a record's place in its stream's count."""
+        stream = self.streams.get(key)
+        if self.order is None or stream is None or timestep is None or stream.expected in (None, timestep):
+            return None
+        if self.idle_ms is not None and max(self.time, time) - stream.last_time > self.idle_ms:
+            return None  # the silence ended the sequence
+        if timestep > stream.expected:
+            return "gap"
+        return "duplicate" if timestep in stream.seen and stream.expected - timestep <= 62 else "late"
+
+    def _judged(self, key: bytes, timestep: int | None, offset: int, time: int) -> tuple[str | None, str]:
+        """What becomes of a record, and why."""
+        kind = self._kind(key, timestep, time)
+        if kind is None or self.order is None:
+            return None, ""
+        self.disorder.append(kind)
+        if self.order[kind] == "dead_letter":
+            self.refused.append((offset, kind))
+        return self.order[kind], kind
+
+    def _see(self, stream: Stream, timestep: int | None) -> None:
+        timestep = stream.expected if timestep is None else timestep
+        if timestep is not None:
+            stream.seen.add(timestep)
+            stream.expected = max(stream.expected or 0, timestep + 1)
 
     def _advance_time(self, time: int, offset: int) -> None:
         self.time = max(self.time, time)
@@ -141,20 +182,30 @@ class Reference:
         }
 
     def _parse(self, key: bytes | None, value: Any, end_header: bool) -> Any:
-        """(samples, start, end, reason), or why the record is refused."""
+        """(samples, start, end, reason, timestep), or why the record is refused."""
         bad_value = None
-        parsed: Any = ([], False, True, "tombstone")
+        parsed: Any = ([], False, True, "tombstone", None)
         if value is not None and not (end_header and value == b""):
             try:
                 member = json.loads(value)
                 samples = member["samples"] if "samples" in member else [member["features"]]
                 largest = float(np.finfo(np.float32).max)
+                absent = [None] if self.missing == "last" else []
                 if not all(
-                    len(x) == self.model.features and all(abs(number) <= largest for number in x) for x in samples
+                    len(x) == self.model.features and all(n in absent or abs(n) <= largest for n in x) for x in samples
                 ):
                     bad_value = "shape or range"
+                timestep = member.get("timestep")
+                if self.order is not None and timestep is not None and timestep < 0:
+                    bad_value = "timestep"
                 end = bool(member.get("end_of_sequence"))
-                parsed = (samples, bool(member.get("start_of_sequence")), end, "end_of_sequence" if end else "")
+                parsed = (
+                    samples,
+                    bool(member.get("start_of_sequence")),
+                    end,
+                    "end_of_sequence" if end else "",
+                    timestep,
+                )
             except (ValueError, TypeError, KeyError):
                 bad_value = "not a sample"
         if bad_value:

@@ -15,9 +15,10 @@ from worker.codecs import Float32Codec, JsonCodec
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.frozen import COLUMNS
+from worker.order import Order
 from worker.reading import Reader
 from worker.records import Outcome, RecordBatch
-from worker.state import PartitionState
+from worker.state import Extras, PartitionState
 
 FEATURES = 2
 BUCKETS = [(1, 2), (1, 4), (2, 2), (4, 2), (4, 8), (16, 2)]
@@ -74,16 +75,29 @@ rules = st.fixed_dictionaries(
 
 
 def engine_of(rule: dict[str, Any], codec: Any = None) -> Engine:
-    codec = codec or JsonCodec(["x", "y"], 10_000, 100)
+    missing, order = rule.get("missing", "refuse"), rule.get("order")
+    codec = codec or JsonCodec(["x", "y"], 10_000, 100, None, missing, order is not None)
     idle = None if rule["idle_ms"] is None else rule["idle_ms"] / 1000
     encoder = ProbabilityEncoder(["positive"], "0123456789ab")
     per_record = rule.get("per_record", False)
     model = LeakySum(FEATURES, BUCKETS)
-    return Engine(model, Reader(codec), encoder, "in", rule["sequence_length"], idle, True, per_record)
+    length = rule["sequence_length"]
+    judge = None if order is None else Order(**order, sequence_length=length, idle_ms=rule["idle_ms"])
+    return Engine(model, Reader(codec), encoder, "in", length, idle, True, per_record, judge, missing == "last")
 
 
 def state_of(rule: dict[str, Any], next_offset: int = 0) -> PartitionState:
-    return PartitionState(0, rule["capacity"], LeakySum.initial_state, next_offset)
+    extras = Extras(rule.get("order") is not None, FEATURES if rule.get("missing") == "last" else 0)
+    return PartitionState(0, rule["capacity"], LeakySum.initial_state, next_offset, extras)
+
+
+def restored_from(saved: PartitionState, rule: dict[str, Any]) -> PartitionState:
+    """What a checkpoint of a state gives back."""
+    restored, frozen = state_of(rule), saved.freeze()
+    columns = {name: frozen.take(name, 0, len(frozen)) for name in (*COLUMNS, *frozen.optional)}
+    restored.load(frozen.take_ids(0, len(frozen)), **columns)
+    restored.next_offset, restored.stream_time = saved.next_offset, saved.stream_time
+    return restored
 
 
 def batch_of(records: list[Record]) -> RecordBatch:
@@ -104,9 +118,9 @@ def published(outcomes: list[Outcome]) -> list[tuple[bytes, bytes]]:
 
 def described(state: PartitionState) -> dict[bytes, Any]:
     """A state without its row numbers."""
-    names = ("timesteps", "starts", "start_samples", "times", "offsets")
+    names = ("timesteps", "starts", "start_samples", "times", "offsets", "states", *state.optional)
     columns = {
-        stream_id: (*(int(getattr(state, name)[row]) for name in names), state.states[row].tobytes())
+        stream_id: tuple(getattr(state, name)[row].tobytes() for name in names)
         for stream_id, row in state.index.items()
     }
     return {b"": (state.next_offset, state.stream_time), **columns}
@@ -118,6 +132,15 @@ def by_sample(event: dict[str, Any]) -> list[dict[str, Any]]:
     if not isinstance(several, list):
         return [event]
     return [event | {"timestep": event["timestep"] + i, "probability": p} for i, p in enumerate(several)]
+
+
+def by_stream(events: list[tuple[bytes, dict[str, Any]]]) -> dict[bytes, list[dict[str, Any]]]:
+    """Each stream's events, their numbers as the shortest text of a float32 reads."""
+    found: dict[bytes, list[dict[str, Any]]] = {}
+    for key, event in events:
+        number = {"probability": float(str(np.float32(event["probability"])))} if "probability" in event else {}
+        found.setdefault(key, []).append(event | number)
+    return found
 
 
 cuts = st.lists(st.integers(0, 40), max_size=12)
@@ -132,16 +155,7 @@ def test_the_engine_publishes_what_the_contract_says_of_the_log(log: list[Record
         reference.feed(key, value, offset, time, headers)
     outcomes = run(engine_of(rule), state_of(rule), log, at)
     told = [(key, event) for key, value in published(outcomes) for event in by_sample(json.loads(value))]
-    by_stream = lambda events: {key: [e for k, e in events if k == key] for key, _ in events}  # noqa: E731
-    expected = [
-        (key, event | ({"probability": float(str(event["probability"]))} if "probability" in event else {}))
-        for key, event in reference.events
-    ]
-    actual = [
-        (key, event | ({"probability": float(str(np.float32(event["probability"])))} if "probability" in event else {}))
-        for key, event in told
-    ]
-    assert by_stream(actual) == by_stream(expected)
+    assert by_stream(told) == by_stream(reference.events)
     assert [letter.offset for outcome in outcomes for letter in outcome.dead_letters] == [
         o for o, _ in reference.refused
     ]
@@ -185,10 +199,7 @@ def test_a_restored_state_goes_on_with_the_same_bytes_and_never_answers_twice(
     saved = state_of(rule)
     run(engine_of(rule), saved, log[:checkpoint], at)
 
-    restored = state_of(rule)
-    frozen = saved.freeze()
-    restored.load(frozen.take_ids(0, len(frozen)), **{name: frozen.take(name, 0, len(frozen)) for name in COLUMNS})
-    restored.next_offset, restored.stream_time = saved.next_offset, saved.stream_time
+    restored = restored_from(saved, rule)
     restored.committed = first.next_offset
     after = published(run(engine_of(rule), restored, log[checkpoint:], at))
     assert before + after == undisturbed

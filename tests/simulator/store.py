@@ -144,7 +144,8 @@ def gathered(snapshot: AnySnapshot) -> Snapshot:
     header = {field.name: getattr(snapshot, field.name) for field in fields(Header)}
     streams = snapshot.streams
     columns: dict[str, Any] = {name: streams.take(name, 0, len(streams)) for name in ("states", *COLUMNS)}
-    return Snapshot(**header, **columns, stream_ids=streams.take_ids(0, len(streams)))
+    extras = {name: streams.take(name, 0, len(streams)) for name in streams.optional}
+    return Snapshot(**header, **columns, extras=extras, stream_ids=streams.take_ids(0, len(streams)))
 
 
 def read_pickle(file: BinaryIO, layout: Sequence[Any] | None, name: str, into: object = None) -> Snapshot:

@@ -8,13 +8,15 @@ The file has:
     states/0, ...   (n, *slot.shape) float32, whatever the type of states in memory, one per slot of the state layout;
                     attributes layer and name
     timesteps, starts, start_samples, times, offsets   (n,) int64
+    next_timesteps, seen_timesteps   (n,) int64, where the order of timesteps is judged
+    last_values     (n, features) float32, where missing numbers become the last ones
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import accumulate, pairwise
 from math import prod
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol, TypeAlias
@@ -42,6 +44,7 @@ YIELD_S = 1e-4
 NUMBERS = ("partition", "next_offset", "leader_epoch", "created_ms", "stream_time")
 TEXTS = ("topic", "topic_id", "artifact_digest")
 COLUMNS = ("timesteps", "starts", "start_samples", "times", "offsets")
+OPTIONAL = {"next_timesteps": "<i8", "seen_timesteps": "<i8", "last_values": "<f4"}
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -72,6 +75,10 @@ class Header:
 class Streams(Protocol):
     """The streams of a partition at one moment; pieces are taken in any order, by one thread."""
 
+    @property
+    def optional(self) -> Sequence[str]:
+        """Those of `OPTIONAL` that there are."""
+
     def __len__(self) -> int:
         """How many."""
 
@@ -79,7 +86,7 @@ class Streams(Protocol):
         """IDs of the streams `start` to `stop`."""
 
     def take(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
-        """The streams `start` to `stop` of `states` or of one of `COLUMNS`; not modified by the caller."""
+        """The streams `start` to `stop` of `states` or another column; not modified by the caller."""
 
     def release(self) -> None:
         """Nothing more is taken."""
@@ -105,6 +112,7 @@ class Snapshot(Header):
         times: (n,) int64, last record time of each stream, milliseconds.
         offsets: (n,) int64, last record's offset of each stream.
         index: stream ID -> its place in `stream_ids`, of a snapshot that was read.
+        extras: the optional columns, by name.
     """
 
     stream_ids: list[bytes]
@@ -115,6 +123,12 @@ class Snapshot(Header):
     times: npt.NDArray[np.int64]
     offsets: npt.NDArray[np.int64]
     index: dict[bytes, int] | None = None
+    extras: Mapping[str, npt.NDArray[Any]] = field(default_factory=dict)
+
+    @property
+    def optional(self) -> Sequence[str]:
+        """Names of `extras`."""
+        return tuple(self.extras)
 
     @property
     def streams(self) -> Snapshot:
@@ -131,7 +145,7 @@ class Snapshot(Header):
 
     def take(self, name: str, start: int, stop: int) -> npt.NDArray[Any]:
         """The streams `start` to `stop` of a column."""
-        column: npt.NDArray[Any] = getattr(self, name)
+        column: npt.NDArray[Any] = self.extras[name] if name in self.extras else getattr(self, name)
         assert len(column) == len(self), "a column's length is not the stream count"
         return column[start:stop]
 
@@ -167,6 +181,8 @@ def write_file(file: BinaryIO, snapshot: AnySnapshot, layout: Sequence[StateSlot
         _write_states(h5.create_group("states"), streams, layout)
         for name in COLUMNS:
             h5.create_dataset(name, data=_column(streams, name), dtype="<i8")
+        for name in streams.optional:
+            h5.create_dataset(name, data=_column(streams, name), dtype=OPTIONAL[name])
         streams.release()
     if target.fault is not None:
         raise target.fault
@@ -211,8 +227,9 @@ def _write_states(group: Any, streams: Streams, layout: Sequence[StateSlot]) -> 
             dataset[start : start + len(rows)] = rows[:, begin:end].astype("<f4", copy=False).reshape(-1, *slot.shape)
 
 
-def _column(streams: Streams, name: str) -> npt.NDArray[np.int64]:
-    column = np.empty(len(streams), np.int64)
+def _column(streams: Streams, name: str) -> npt.NDArray[Any]:
+    like = streams.take(name, 0, 0)
+    column = np.empty((len(streams), *like.shape[1:]), like.dtype)
     for start in range(0, len(streams), ROWS):
         column[start : start + ROWS] = streams.take(name, start, start + ROWS)
     return column

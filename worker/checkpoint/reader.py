@@ -18,7 +18,18 @@ import h5py
 import numpy as np
 import numpy.typing as npt
 
-from worker.checkpoint.file import COLUMNS, FORMAT_VERSION, IDS, MAX_TEXT, NUMBERS, ROWS, TEXTS, Snapshot, cuts_of
+from worker.checkpoint.file import (
+    COLUMNS,
+    FORMAT_VERSION,
+    IDS,
+    MAX_TEXT,
+    NUMBERS,
+    OPTIONAL,
+    ROWS,
+    TEXTS,
+    Snapshot,
+    cuts_of,
+)
 from worker.checkpoint.hdf5_io import WholeFile
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel
 
@@ -70,7 +81,8 @@ class _Reader:
             raise CheckpointDamaged(f"format version {version}, this cellstream reads {FORMAT_VERSION}")
         numbers: dict[str, Any] = {name: self.number(self.h5, name) for name in NUMBERS}
         texts: dict[str, Any] = {name: self.text(self.h5, name) for name in TEXTS}
-        self.expect_members(self.h5, {"ids", "states", *COLUMNS})
+        optional = [name for name in OPTIONAL if name in self.h5]
+        self.expect_members(self.h5, {"ids", "states", *COLUMNS, *optional})
         slots = self.slots(self.group("states"))
         if layout is not None:
             self.compare(slots, layout, texts["artifact_digest"])
@@ -80,12 +92,13 @@ class _Reader:
         n = len(bounds) - 1
         columns: dict[str, Any] = {name: self.column(self.dataset(self.h5, name, "<i8", ndim=1), n) for name in COLUMNS}
         _expect_plausible(columns, numbers["next_offset"])
+        extras = {name: self.column(self.dataset(self.h5, name, OPTIONAL[name], _axes(name)), n) for name in optional}
         stream_ids = self.stream_ids(self.column(self.dataset(ids, "blob", "|u1", ndim=1)), bounds)
         index = dict(zip(stream_ids, range(n), strict=True))
         if len(index) != n:
             raise CheckpointDamaged(f"{n - len(index)} stream IDs are there more than once")
         states = self.states(slots, n, into)
-        return Snapshot(**numbers, **texts, **columns, stream_ids=stream_ids, index=index, states=states)
+        return Snapshot(**numbers, **texts, **columns, stream_ids=stream_ids, index=index, states=states, extras=extras)
 
     def slots(self, group: Any) -> list[Any]:
         """The datasets of the states, in the layout's order."""
@@ -210,3 +223,7 @@ def _expect_plausible(columns: dict[str, npt.NDArray[np.int64]], next_offset: in
     negative = any((columns[name] < 0).any() for name in ("timesteps", "starts", "start_samples"))
     if negative or (starts > offsets).any() or (offsets >= next_offset).any():
         raise CheckpointDamaged(f"timesteps or offsets contradict each other or next_offset {next_offset}")
+
+
+def _axes(name: str) -> int:
+    return 2 if name == "last_values" else 1

@@ -1,6 +1,6 @@
 """Sample values to arrays: one codec for each wire format."""
 
-from worker.codecs.codec import Codec, Decoded, Missing, Sample
+from worker.codecs.codec import Codec, Decoded, Missing, Sample, timestep_of
 from worker.codecs.float32 import Float32Codec
 from worker.codecs.json import JSON, JsonCodec
 from worker.codecs.mapped import MappedCodec
@@ -19,4 +19,5 @@ __all__ = [
     "MsgpackCodec",
     "Sample",
     "StreamIdField",
+    "timestep_of",
 ]

@@ -10,14 +10,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from worker.errors import BadRecord
 
-Missing = Literal["refuse", "zero", "nan"]
+Missing = Literal["refuse", "zero", "last", "nan"]
+MOST_TIMESTEPS = 1 << 62
 
 
 @dataclass(slots=True)
@@ -32,6 +33,7 @@ class Decoded:
         bad: what could not be read, by record.
         stream_ids: taken from the values, where a codec was told to; else None.
         times: likewise, event times in ms.
+        timesteps: likewise, the producer's own count.
     """
 
     inputs: NDArray[np.float32]
@@ -41,6 +43,7 @@ class Decoded:
     bad: dict[int, BadRecord] = field(default_factory=dict)
     stream_ids: list[bytes | None] | None = None
     times: list[int | None] | None = None
+    timesteps: list[int | None] | None = None
 
 
 @dataclass(slots=True)
@@ -52,6 +55,7 @@ class Sample:
     end: bool = False
     stream_id: bytes | None = None
     time: int | None = None
+    timestep: int | None = None
 
 
 class Codec(ABC):
@@ -61,14 +65,18 @@ class Codec(ABC):
         features: of a sample.
         max_bytes: of a value.
         max_samples: of a chunk.
-        missing: what becomes of a missing number, which codecs hand over as NaN.
+        missing: what becomes of a missing number, which codecs hand over as NaN (`last` is left to the engine).
+        timesteps: hand over the producer's own count.
     """
 
-    def __init__(self, features: int, max_bytes: int, max_samples: int, missing: Missing = "refuse") -> None:
+    def __init__(
+        self, features: int, max_bytes: int, max_samples: int, missing: Missing = "refuse", timesteps: bool = False
+    ) -> None:
         self.features = features
         self.max_bytes = max_bytes
         self.max_samples = max_samples
         self.missing = missing
+        self.timesteps = timesteps
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a poll's values; never raises for what they hold."""
@@ -97,6 +105,7 @@ class Codec(ABC):
         decoded = Decoded(np.empty((0, self.features), np.float32), np.zeros(len(values), np.int64))
         ids: list[bytes | None] = [None] * len(values)
         times: list[int | None] = [None] * len(values)
+        timesteps: list[int | None] = [None] * len(values)
         for position, value in enumerate(values):
             if value is None:
                 continue
@@ -105,7 +114,7 @@ class Codec(ABC):
             except BadRecord as fault:
                 decoded.bad[position] = fault
                 continue
-            ids[position], times[position] = sample.stream_id, sample.time
+            ids[position], times[position], timesteps[position] = sample.stream_id, sample.time, sample.timestep
             decoded.counts[position] = len(sample.inputs)
             pieces.append(sample.inputs)
             if sample.start:
@@ -118,6 +127,8 @@ class Codec(ABC):
             decoded.stream_ids = ids
         if any(time is not None for time in times):
             decoded.times = times
+        if self.timesteps:
+            decoded.timesteps = timesteps
         return decoded
 
     def _checked(self, value: bytes) -> Sample:
@@ -139,4 +150,15 @@ class Codec(ABC):
         return np.where(np.isnan(inputs), np.float32(0), inputs) if self.missing == "zero" else inputs
 
     def _unusable(self, inputs: NDArray[np.float32]) -> NDArray[np.bool_]:
-        return np.isinf(inputs) if self.missing == "nan" else ~np.isfinite(inputs)
+        return np.isinf(inputs) if self.missing in ("last", "nan") else ~np.isfinite(inputs)
+
+
+def timestep_of(found: Any) -> int:
+    """A producer's own count, from 0 on.
+
+    Raises:
+        BadRecord: it is none.
+    """
+    if type(found) is not int or not 0 <= found < MOST_TIMESTEPS:
+        raise BadRecord("wrong_type", "expected a whole number from 0 to 2^62 - 1 as the timestep")
+    return found

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from worker.codecs.codec import Codec, Decoded, Sample
+from worker.codecs.codec import Codec, Decoded, Sample, timestep_of
 from worker.codecs.objects import ObjectCodec
 from worker.codecs.stream_ids import stream_id_in
 from worker.errors import BadRecord
@@ -32,7 +32,7 @@ class MappedCodec(Codec):
         plain: of the same format.
         features: one path for each feature, or a single one of a list of them all; None leaves them to the plain codec.
         stream_id: None leaves the stream ID to the key.
-        timestep: of the producer's own count, which is checked to be one.
+        timestep: of the producer's own count, which is checked to be one; handed over where the plain codec is told to.
         time: of the event time; where it leads nowhere, the record's timestamp counts.
     """
 
@@ -44,7 +44,7 @@ class MappedCodec(Codec):
         timestep: Path | None = None,
         time: Path | None = None,
     ) -> None:
-        super().__init__(plain.features, plain.max_bytes, plain.max_samples, plain.missing)
+        super().__init__(plain.features, plain.max_bytes, plain.max_samples, plain.missing, plain.timesteps)
         self._plain = plain
         self._decode = plain.format.decoder(dict[str, Any])
         self._features = features
@@ -61,6 +61,8 @@ class MappedCodec(Codec):
             decoded = self._plain.bulk(values) if self._features is None else self._bulk_features(trees)
             if decoded is None:
                 return None
+            if self.timesteps and self._timestep is not None:
+                decoded.timesteps = [self._timestep_in(tree) for tree in trees]
             if self._stream_id is not None:
                 decoded.stream_ids = [stream_id_in(tree, self._stream_id) for tree in trees]
             decoded.times = [self._time_in(tree) for tree in trees] if self._time is not None else None
@@ -90,6 +92,8 @@ class MappedCodec(Codec):
             vectors = [] if vector is None else [vector]
             start, end = _marker(tree, "start_of_sequence"), _marker(tree, "end_of_sequence")
             sample = Sample(self._plain.array(vectors, len(vectors)), start, end)
+        if self.timesteps and self._timestep is not None:
+            sample.timestep = self._timestep_in(tree)
         if self._stream_id is not None:
             sample.stream_id = stream_id_in(tree, self._stream_id)
         if self._time is not None:
@@ -98,11 +102,16 @@ class MappedCodec(Codec):
 
     def _tree(self, value: bytes) -> dict[str, Any]:
         tree: dict[str, Any] = self._plain.format.read(self._decode, value)
-        if self._timestep is not None:
+        if self._timestep is not None and not self.timesteps:
             timestep = follow(self._timestep, tree)
             if timestep is not None and type(timestep) is not int:
                 raise BadRecord("wrong_type", "expected a whole number as the timestep")
         return tree
+
+    def _timestep_in(self, tree: dict[str, Any]) -> int | None:
+        assert self._timestep is not None
+        found = follow(self._timestep, tree)
+        return None if found is None else timestep_of(found)
 
     def _features_in(self, tree: dict[str, Any]) -> Vector | None:
         """The numbers of a sample; None for an end marker without one."""

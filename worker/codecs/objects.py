@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.codecs.codec import Codec, Decoded, Missing, Sample
+from worker.codecs.codec import MOST_TIMESTEPS, Codec, Decoded, Missing, Sample, timestep_of
 from worker.codecs.formats import Decode, ObjectFormat, reason
 from worker.codecs.stream_ids import stream_id
 from worker.errors import BadRecord
@@ -29,6 +29,7 @@ class ObjectCodec(Codec):
         max_samples: of a chunk.
         stream_id_field: take the stream ID (text or integer) from this member; None leaves it to the key.
         missing: what a null feature becomes.
+        timesteps: hand over the producer's own count.
     """
 
     format: ClassVar[ObjectFormat]
@@ -40,8 +41,9 @@ class ObjectCodec(Codec):
         max_samples: int,
         stream_id_field: str | None = None,
         missing: Missing = "refuse",
+        timesteps: bool = False,
     ) -> None:
-        super().__init__(len(names), max_bytes, max_samples, missing)
+        super().__init__(len(names), max_bytes, max_samples, missing, timesteps)
         self.names = tuple(names)
         self._number: Any = float if missing == "refuse" else float | None
         vector = tuple.__class_getitem__((self._number,) * len(names))
@@ -104,12 +106,19 @@ class ObjectCodec(Codec):
         if arranged is None:
             return None
         vectors, counts = arranged
+        timesteps = None
+        if self.timesteps:
+            timesteps = [sample.timestep for sample in samples]
+            known = [timestep for timestep in timesteps if timestep is not None]
+            if known and not 0 <= min(known) <= max(known) < MOST_TIMESTEPS:
+                return None
         return Decoded(
             self.array(vectors, int(counts.sum())),
             counts,
             starts,
             ends,
             stream_ids=[stream_id(sample.stream_id_) for sample in samples] if self._has_stream_id else None,
+            timesteps=timesteps,
         )
 
     def _arranged(
@@ -137,6 +146,7 @@ class ObjectCodec(Codec):
             bool(sample.start_of_sequence),
             bool(sample.end_of_sequence),
             stream_id(sample.stream_id_) if self._has_stream_id else None,
+            timestep=timestep_of(sample.timestep) if self.timesteps and sample.timestep is not None else None,
         )
 
     def _vectors(self, sample: Any) -> list[tuple[float, ...]]:
