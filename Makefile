@@ -33,7 +33,7 @@ format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool 
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-bench: $(VENV)/test.stamp  ## samples/s and CPU per sample, beside the plain loop and the batch-of-one loop
+bench: $(VENV)/test.stamp  ## what is aimed at, measured: 20 minutes; ARGS='--row latency', ARGS=--quick, ARGS=--list
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 experiments: $(VENV)/test.stamp  ## the systems that this grew from, and docs/experiments.md with what was measured

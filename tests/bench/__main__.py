@@ -1,30 +1,82 @@
-"""Run `cellstream bench` on a broker that is found or started as for the tests.
+"""Every row of the table of aims on a broker that is found or started as for the tests, and docs/performance.md.
 
-python -m tests.bench [FLAGS OF cellstream bench]
+    python -m tests.bench [--row NAME ...] [--quick] [--json FILE] [--write]
+
+All rows at full scale are written into docs/performance.md, between its markers, with its pictures; `--write` does so
+with whatever was measured.
 """
 
 from __future__ import annotations
 
-import subprocess
+import argparse
+import json
+import os
+import signal
 import sys
 import tempfile
+import time
+from collections.abc import Sequence
 from pathlib import Path
 
+from rich.console import Console
+
+from tests.bench.page import write
 from tests.brokers.choice import choose, real_broker
+from worker.bench.aims import Measured, table
+from worker.bench.rows import ROWS
+from worker.bench.stage import QUICK, Scale, open_stage
+from worker.commands.bench import telling
+from worker.errors import CellstreamError
+from worker.settings import load_settings
 
 
-def main() -> int:
-    """The bench's exit code; 1 when there is no broker to be had."""
-    choice = choose()
-    print(f"broker: {choice.words}", file=sys.stderr)
-    if choice.kind == "none":
+def main(argv: Sequence[str] | None = None) -> int:
+    """1 when there is no broker to be had or a row could not be measured; the others are then printed all the same."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--row", action="append", choices=ROWS, help="only this; may be repeated")
+    parser.add_argument("--quick", action="store_true", help="small laps, no repeats: two or three minutes in all")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers there")
+    parser.add_argument("--write", action="store_true", help="write docs/performance.md whatever was measured")
+    parser.add_argument("--list", action="store_true", help="the rows, and how long each takes, about")
+    given = parser.parse_args(argv)
+    if given.list:
+        for name, group in ROWS.items():
+            print(f"{name:12} {group.seconds:4} s  {group.words}")
+        return 0
+    print(f"broker: {choose().words}", file=sys.stderr)
+    if choose().kind == "none":
         return 1
-    command = [sys.executable, "-c", "from worker.cli import main; main()", "bench", *sys.argv[1:]]
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # by way of what ends the processes and the broker
+    measured: list[Measured] = []
+    failed: list[str] = []
     with (
         tempfile.TemporaryDirectory(prefix="cellstream-bench-broker-") as directory,
         real_broker(Path(directory)) as servers,
+        telling() as say,
+        open_stage(
+            load_settings({"bootstrap_servers": servers}, os.environ, None), QUICK if given.quick else Scale(), say
+        ) as stage,
     ):
-        return subprocess.run([*command, "--bootstrap-servers", servers], check=False).returncode
+        for name in given.row or ROWS:
+            begun = time.monotonic()
+            try:
+                measured += ROWS[name].measure(stage)
+            except CellstreamError as fault:
+                failed.append(name)
+                print(f"{name}: not measured: {fault}", file=sys.stderr)
+            print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+        conditions = stage.conditions()
+    console = Console(width=None if sys.stdout.isatty() else 200)
+    console.print(table(measured))
+    if given.json:
+        given.json.write_text(json.dumps({"conditions": conditions, "rows": [m.to_json() for m in measured]}, indent=2))
+    if measured and (given.write or not (given.row or given.quick or failed)):
+        print(f"written: {', '.join(map(str, write(measured, conditions)))}", file=sys.stderr)
+    if failed:
+        print(f"not measured: {', '.join(failed)}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

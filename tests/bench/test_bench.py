@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -14,7 +15,9 @@ from confluent_kafka import Message
 from confluent_kafka.admin import AdminClient
 from rich.console import Console
 
+from tests.bench.page import BEGIN, END, write
 from tests.brokers.fixtures import TestCluster
+from worker.bench.aims import Aim, Measured
 from worker.bench.contestant import Lap
 from worker.bench.report import Report, Row, Spread
 
@@ -90,6 +93,41 @@ def test_the_passthrough_writes_the_workers_kind_of_event():
     assert list(first) == ["stream_id", "sequence", "timestep", "probability", "timestamp", "source", "model"]
     assert first["probability"] == 0.1
     assert second["source"] == [1, 8]
+
+
+def test_a_row_reaches_its_aim_by_its_median():
+    at_most, at_least = Aim(1.5, at_least=False), Aim(2, at_least=True)
+    assert Measured("a", at_most, (9.0, 1.5, 1.0)).reached
+    assert not Measured("a", at_least, (9.0, 1.5, 1.0)).reached
+    assert Measured("a", at_most, (3.0, 1.0, 2.0)).spread == "2.00 (1.00..3.00)"
+
+
+def test_a_run_takes_the_place_of_the_former_one_in_the_page(tmp_path: Path):
+    page = tmp_path / "performance.md"
+    page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nbehind\n")
+    rates = Measured("rate", Aim(2, at_least=True), (3.0,), "6 by 2", {"cellstream": [6.0], "passthrough": [2.0]})
+    curves = {"percentiles": [50.0, 99.0, 99.9], "cellstream": [1.0, 2.0, 9.0]}
+    latency = Measured("late", Aim(1, at_least=False, form="{:.0f} ms"), (3.0, 2.0), curves=curves)
+    for _ in range(2):
+        written = write([rates, latency], {"cores": 2}, page, "today")
+        once = [path.read_bytes() for path in written]
+    text = page.read_text()
+    assert text.startswith(f"before\n\n{BEGIN}\n")
+    assert text.endswith(f"\n{END}\n\nbehind\n")
+    assert "old" not in text
+    assert "| rate | >= 2.00 | 3.00 | yes | 6 by 2 |" in text
+    assert "| late | <= 1 ms | 2 ms (2 ms..3 ms) | **no** |  |" in text
+    assert [path.name for path in written[1:]] == ["performance-rates.svg", "performance-percentiles.svg"]
+    assert [path.read_bytes() for path in write([rates, latency], {"cores": 2}, page, "today")] == once
+
+
+@pytest.mark.broker
+def test_a_row_is_measured_in_its_smallest_form(kafka: TestCluster):
+    report = bench(kafka, "--row", "float32", "--quick", "--records", "20000")
+    (row,) = report["rows"]  # type: ignore[misc]
+    assert row["aim"] == ">= 0.75"
+    (ratio,) = row["values"]
+    assert row["reached"] == (ratio >= 0.75)
 
 
 @pytest.mark.broker

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 from confluent_kafka import Consumer, TopicPartition
 
-from worker.bench.volley import Volleys
+from worker.bench.volley import Traffic, Volleys
 from worker.errors import FatalFault
 
 LOOK_EVERY_S = 0.01
@@ -54,17 +54,29 @@ class Contestant:
     """Starts a contestant and times its laps.
 
     Args:
-        name: passthrough, cellstream or batch-of-one.
+        name: passthrough, cellstream or batch-of-one; any other is for the reader, and `command` says what is run.
         settings: what the process is told, as settings' names and values; its `kafka` properties stay out of the
             process list, since everything goes through the environment.
         volleys: of its input topic.
         log: file that takes what the process says.
+        command: the process, where it is none of the three.
+        cores: processors that it may run on; None leaves that to the system.
     """
 
-    def __init__(self, name: str, settings: Mapping[str, Any], volleys: Volleys, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        settings: Mapping[str, Any],
+        volleys: Volleys,
+        log: Path,
+        command: Sequence[str] | None = None,
+        cores: Sequence[int] | None = None,
+    ) -> None:
         self.name = name
         self.settings = settings
         self.laps: list[Lap] = []
+        self._command = list(command) if command else _command(name)
+        self._cores = cores
         self.first_output_s = 0.0
         self.rss_bytes = 0
         self.first_volley: dict[int, int] = {}  # partition -> next_offset after it
@@ -77,38 +89,74 @@ class Contestant:
 
     def start(self) -> None:
         """Start the process; its first volley may be waiting for it."""
-        code = "from worker.cli import main; main()"
-        module = MODULES.get(self.name)
-        command = [sys.executable, "-m", module] if module else [sys.executable, "-c", code, "run"]
         with self._log.open("wb") as log:
-            self._process = psutil.Popen(command, stdout=log, stderr=log, env=_environment(self.settings))
+            self._process = psutil.Popen(self._command, stdout=log, stderr=log, env=environment(self.settings))
+        if self._cores is not None:
+            self._process.cpu_affinity(list(self._cores))
 
-    def warm_up(self, records: int) -> None:
+    def first_output(self, records: int, streams: int) -> float:
+        """Start with a backlog of `records` and answer it: seconds from the start to the first committed output."""
+        before, after = self._volleys.load(records, streams)
+        self.first_volley = after
+        self._volleys.fire()
+        began = time.perf_counter()
+        self.start()
+        self._watch(before, after, records)
+        self.first_output_s = self._first_seen - began
+        return self.first_output_s
+
+    def warm_up(self, records: int, streams: int, rest: bool = True) -> None:
         """Start with a backlog of `records`, answer as many again, then wait until the process rests.
 
         The first half takes in imports and the first use of everything; after it a worker may still compile in
         the background.
+
+        Args:
+            records: of each half.
+            streams: that they belong to.
+            rest: False when it does not matter what is still compiled.
         """
-        began = time.perf_counter()
-        before, after = self._volleys.load(records)
-        self.first_volley = after
-        self._volleys.fire()
-        self.start()
-        self._watch(before, after, records)
-        self.first_output_s = self._first_seen - began
-        self._settle()
-        self.lap(records)
-        self._settle()
+        self.first_output(records, streams)
+        if rest:
+            self._settle()
+            self.lap(records, streams)
+            self._settle()
         self.laps.clear()
 
-    def lap(self, records: int) -> Lap:
+    def lap(self, records: int, streams: int, each_once: bool = False) -> Lap:
         """Load `records`, fire them, wait for their outputs."""
-        before, after = self._volleys.load(records)
+        before, after = self._volleys.load(records, streams, each_once)
         self._volleys.fire()
         lap = self._watch(before, after, records)
         self.laps.append(lap)
-        self.rss_bytes = max(self.rss_bytes, self._running.memory_info().rss)
+        self.rss_bytes = max(self.rss_bytes, self.memory_bytes)
         return lap
+
+    @property
+    def memory_bytes(self) -> int:
+        """Resident memory now."""
+        return int(self._running.memory_info().rss)
+
+    @property
+    def traffic(self) -> Traffic:
+        """What its records are."""
+        return self._volleys.traffic
+
+    def input_ends(self) -> dict[int, int]:
+        """The end of each partition of its input topic."""
+        return self._volleys.ends()
+
+    def said(self) -> str:
+        """What the process has written so far."""
+        return self._log.read_text("utf-8", "replace")
+
+    def freeze(self, seconds: float) -> None:
+        """Let it stand still for so long, as a paused virtual machine does."""
+        self._running.suspend()
+        try:
+            time.sleep(seconds)
+        finally:
+            self._running.resume()
 
     def stop(self) -> None:
         """End the process: politely, then not."""
@@ -145,7 +193,8 @@ class Contestant:
             elif now - moved > STALL_S or self._running.poll() is not None:
                 self._fail(f"{done} of {records} samples answered, then nothing for {now - moved:.0f} s")
             done = seen
-        return Lap(done - start[0], time.perf_counter() - start[1], self._cpu_s() - start[2])
+        samples = (done - start[0]) * self._volleys.traffic.chunk
+        return Lap(samples, time.perf_counter() - start[1], self._cpu_s() - start[2])
 
     def _done(self, before: Mapping[int, int], after: Mapping[int, int]) -> int:
         """Samples of the volley that are committed; transaction markers around it are not counted."""
@@ -170,11 +219,16 @@ class Contestant:
     def _fail(self, what: str) -> None:
         code = self._running.poll()
         state = "still runs" if code is None else f"ended with {code}"
-        said = self._log.read_bytes()[-4_000:].decode("utf-8", "replace")
-        raise FatalFault(f"{self.name}: {what}; the process {state}; it said:\n{said}")
+        raise FatalFault(f"{self.name}: {what}; the process {state}; it said:\n{self.said()[-4_000:]}")
 
 
-def _environment(settings: Mapping[str, Any]) -> dict[str, str]:
+def _command(name: str) -> list[str]:
+    if name in MODULES:
+        return [sys.executable, "-m", MODULES[name]]
+    return [sys.executable, "-c", "from worker.cli import main; main()", "run"]
+
+
+def environment(settings: Mapping[str, Any]) -> dict[str, str]:
     """This process's environment with `settings` in place of all `CELLSTREAM_*` variables."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("CELLSTREAM_")}
     for name, value in settings.items():

@@ -1,4 +1,4 @@
-"""The transport's limit: consume, decode, encode, produce, in transactions; no model and no state.
+"""The transport's limit: consume, decode, encode, produce, commit; no model and no state.
 
     python -m worker.bench.passthrough      settings come from CELLSTREAM_* variables
 
@@ -43,10 +43,13 @@ class Sample(msgspec.Struct, gc=False):
 DECODER = msgspec.json.Decoder(Sample)
 
 
-def encode(messages: list[Message]) -> list[bytes]:
+def encode(messages: list[Message], codec: str = "json") -> list[bytes]:
     """Decode samples and encode events of the worker's form; the "probability" is the first feature as float32."""
-    samples = map(DECODER.decode, map(Message.value, messages))
-    first = np.fromiter((sample.features[0] for sample in samples), np.float32, len(messages))
+    if codec == "float32":
+        first = np.frombuffer(b"".join(map(Message.value, messages)), "<f4").reshape(len(messages), -1)[:, 0].copy()
+    else:
+        samples = map(DECODER.decode, map(Message.value, messages))
+        first = np.fromiter((sample.features[0] for sample in samples), np.float32, len(messages))
     texts = orjson.dumps(first, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
     keys, partitions = map(Message.key, messages), list(map(Message.partition, messages))
     offsets = list(map(Message.offset, messages))
@@ -67,15 +70,17 @@ def run(settings: Settings, stop: Event) -> None:
             "fetch.queue.backoff.ms": 5,  # by default a full prefetch queue stops the fetcher for a second
         }
     )
+    exactly_once = settings.delivery == "exactly_once"
     producer = Producer(
         {
             **settings.kafka_conf(),
-            "transactional.id": settings.transactional_id,
+            **({"transactional.id": settings.transactional_id} if exactly_once else {"enable.idempotence": True}),
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 1_000_000,
         }
     )
-    producer.init_transactions(TIMEOUT_S)
+    if exactly_once:
+        producer.init_transactions(TIMEOUT_S)
     consumer.subscribe([settings.input_topic])
     _spare_fresh_messages()
     produce, topic = producer.produce, settings.output_topic
@@ -90,15 +95,20 @@ def run(settings: Settings, stop: Event) -> None:
             for fault in filter(None, map(Message.error, messages)):
                 raise KafkaException(fault)
             if not last_offsets:
-                producer.begin_transaction()
+                if exactly_once:
+                    producer.begin_transaction()
                 due = time.monotonic() + interval_s
-            for key, event in zip(map(Message.key, messages), encode(messages), strict=True):
+            for key, event in zip(map(Message.key, messages), encode(messages, settings.input_codec), strict=True):
                 produce(topic, event, key)
             last_offsets.update(zip(map(Message.partition, messages), map(Message.offset, messages), strict=True))
         if last_offsets and time.monotonic() >= due:
             positions = [TopicPartition(settings.input_topic, p, last + 1) for p, last in last_offsets.items()]
-            producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), TIMEOUT_S)
-            producer.commit_transaction(TIMEOUT_S)
+            if exactly_once:
+                producer.send_offsets_to_transaction(positions, consumer.consumer_group_metadata(), TIMEOUT_S)
+                producer.commit_transaction(TIMEOUT_S)
+            else:
+                producer.flush(TIMEOUT_S)
+                consumer.commit(offsets=positions, asynchronous=False)
             last_offsets.clear()
     consumer.close()
 

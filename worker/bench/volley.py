@@ -10,14 +10,44 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from numpy.typing import NDArray
 
 from worker.errors import FatalFault
 
 TIMEOUT_S = 60.0
 VARIETY = 1_000  # different values; more would only cost the loader memory
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What the records of a topic are.
+
+    Attributes:
+        features: numbers in each sample.
+        chunk: samples in each record.
+        codec: of their values, json or float32.
+    """
+
+    features: int
+    chunk: int = 1
+    codec: str = "json"
+
+    def values(self, random: np.random.Generator) -> list[bytes]:
+        """`VARIETY` different values."""
+        chunks = random.standard_normal((VARIETY, self.chunk, self.features)).round(4)
+        return [self._value(chunk) for chunk in chunks]
+
+    def _value(self, chunk: NDArray[Any]) -> bytes:
+        if self.codec == "float32":
+            return chunk.astype("<f4").tobytes()
+        value = {"features": chunk[0].tolist()} if self.chunk == 1 else {"samples": chunk.tolist()}
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 class Volleys:
@@ -26,17 +56,16 @@ class Volleys:
     Args:
         conf: librdkafka properties every client here starts from.
         topic: an existing topic that nobody else writes.
-        streams: different stream IDs; each record's is drawn at random, so that a poll holds streams of any depth.
-        features: numbers in each sample.
+        traffic: what its records are.
         seed: of stream order and values.
     """
 
-    def __init__(self, conf: Mapping[str, str], topic: str, streams: int, features: int, seed: int = 0) -> None:
+    def __init__(self, conf: Mapping[str, str], topic: str, traffic: Traffic, seed: int = 0) -> None:
+        self.traffic = traffic
         self._topic = topic
         self._random = np.random.default_rng(seed)
-        self._keys = [b"stream-%05d" % i for i in range(streams)]
-        vectors = self._random.standard_normal((VARIETY, features)).round(4).tolist()
-        self._values = [json.dumps({"features": vector}, separators=(",", ":")).encode() for vector in vectors]
+        self._keys: list[bytes] = []
+        self._values = traffic.values(self._random)
         self._producer = Producer(
             {
                 **conf,
@@ -44,6 +73,7 @@ class Volleys:
                 "transactional.id": topic,
                 "transaction.timeout.ms": 300_000,
                 "linger.ms": 50,
+                "queue.buffering.max.messages": 1_000_000,
                 "partitioner": "murmur2_random",
             }
         )
@@ -53,25 +83,31 @@ class Volleys:
         described = self._reader.list_topics(topic, TIMEOUT_S).topics[topic]
         self.partitions = sorted(described.partitions)
 
-    def load(self, records: int) -> tuple[dict[int, int], dict[int, int]]:
+    def load(self, records: int, streams: int, each_once: bool = False) -> tuple[dict[int, int], dict[int, int]]:
         """Produce `records` behind an open transaction.
+
+        Args:
+            records: how many.
+            streams: each record's is drawn at random out of so many, so that a poll holds streams of any depth.
+            each_once: the streams in turn instead.
 
         Returns:
             `next_offset` of each partition before the first and after the last of them.
         """
-        before = self._ends()
+        before = self.ends()
         self._producer.begin_transaction()
-        chosen = self._random.integers(0, len(self._keys), records).tolist()
-        produce, topic, keys, values = self._producer.produce, self._topic, self._keys, self._values
-        for i, stream in enumerate(chosen):
+        numbers = np.arange(records) % streams if each_once else self._random.integers(0, streams, records)
+        self._keys += [b"stream-%05d" % i for i in range(len(self._keys), streams)]
+        produce, topic = self._producer.produce, self._topic
+        for key, value in zip(map(self._keys.__getitem__, numbers.tolist()), cycle(self._values), strict=False):
             while True:
                 try:
-                    produce(topic, values[i % VARIETY], keys[stream])
+                    produce(topic, value, key)
                     break
                 except BufferError:
                     self._producer.poll(0.05)
         left = self._producer.flush(TIMEOUT_S)
-        after = self._ends()
+        after = self.ends()
         if left or sum(after.values()) - sum(before.values()) != records:
             raise FatalFault(f"topic {topic}: expected {records} new records, {left} were not delivered")
         return before, after
@@ -84,7 +120,8 @@ class Volleys:
         """Leave; an open transaction is aborted by the next owner of the topic's name, or by its time-out."""
         self._reader.close()
 
-    def _ends(self) -> dict[int, int]:
+    def ends(self) -> dict[int, int]:
+        """The end of each partition's log, transaction markers included."""
         return {partition: self._end(partition) for partition in self.partitions}
 
     def _end(self, partition: int) -> int:

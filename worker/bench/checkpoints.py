@@ -1,6 +1,6 @@
 """What a checkpoint of many streams costs the main loop, and how long loading it takes. No broker is needed.
 
-    python -m tests.bench.checkpoints [--streams 1000000] [--records 2000] [--repeats 5]
+    python -m worker.bench.checkpoints [--streams 1000000] [--records 2000] [--repeats 5] [--json]
 
 A turn answers a poll's records of random streams, with a model of next to no arithmetic. A pause is what the longest
 turn of a checkpoint takes beyond the longest of as many turns without one; time in which other processes had the
@@ -11,7 +11,7 @@ measured against a plain read of the same file into memory, both out of the syst
 from __future__ import annotations
 
 import argparse
-import statistics
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -24,8 +24,10 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.artifact import StateSlot
+from worker.bench.aims import spread
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.codecs import Float32Codec
+from worker.commands.run import quiet_garbage_collector
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.keeper import StateKeeper
@@ -40,6 +42,7 @@ LAYOUT = tuple(
     for i, (size, offset) in enumerate(zip((32, 32, 16, 16, 8, 8), (0, 32, 64, 80, 96, 104), strict=True))
 )
 TOPIC, DIGEST = "samples", "0" * 64
+PAUSE, LOAD = "pause, ms", "load over plain read"
 
 
 class Halving:
@@ -61,11 +64,21 @@ def main() -> None:
     parser.add_argument("--streams", type=int, default=1_000_000)
     parser.add_argument("--records", type=int, default=2_000, help="of a poll")
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="the numbers of each repeat")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="cellstream-bench-") as directory:
         state = filled(arguments.streams)
-        _print("the main loop", pauses(state, directory, arguments.records, arguments.repeats))
-        _print("loading", loads(state, directory, arguments.repeats))
+        quiet_garbage_collector()
+        turns = pauses(state, directory, arguments.records, arguments.repeats)
+        loading = loads(state, directory, arguments.repeats)
+    if arguments.json:
+        print(json.dumps({**turns, **loading}))
+        return
+    for title, rows in (("the main loop", turns), ("loading", loading)):
+        table = Table("what", "median (least..most)", title=title)
+        for what, values in rows.items():
+            table.add_row(what, spread(values, "{:,.2f}"))
+        Console().print(table)
 
 
 def filled(streams: int) -> PartitionState:
@@ -94,7 +107,7 @@ def keeper_in(directory: str, capacity: int) -> StateKeeper:
     return StateKeeper(CheckpointWriter(store, 2), initial, capacity, DIGEST, Policies(), 1e9, None)
 
 
-def pauses(state: PartitionState, directory: str, records: int, repeats: int) -> list[tuple[str, str]]:
+def pauses(state: PartitionState, directory: str, records: int, repeats: int) -> dict[str, list[float]]:
     """Turns without a checkpoint and with one."""
     engine = Engine(Halving(), Reader(Float32Codec(FEATURES, 100, 1)), ProbabilityEncoder(["p"], DIGEST[:12]), TOPIC)
     keeper = keeper_in(directory, state.capacity)
@@ -128,18 +141,18 @@ def pauses(state: PartitionState, directory: str, records: int, repeats: int) ->
         plain.append([turn() for _ in laps])
     keeper.close(10.0)
     longest = [1e3 * (max(with_one) - max(without)) for with_one, without in zip(during, plain, strict=True)]
-    return [
-        ("turns in a checkpoint", f"{statistics.median(map(len, during)):.0f}"),
-        ("seconds until it is durable", _spread(written_s, "{:.2f}")),
-        ("call of save, ms", _spread([1e3 * s for s in saves], "{:.2f}")),
-        ("median turn without, ms", _spread([1e3 * statistics.median(laps) for laps in plain], "{:.2f}")),
-        ("median turn with, ms", _spread([1e3 * statistics.median(laps) for laps in during], "{:.2f}")),
-        ("99th percentile without, ms", _spread([1e3 * _late(laps) for laps in plain], "{:.2f}")),
-        ("99th percentile with, ms", _spread([1e3 * _late(laps) for laps in during], "{:.2f}")),
-        ("longest turn without, ms", _spread([1e3 * max(laps) for laps in plain], "{:.2f}")),
-        ("longest turn with, ms", _spread([1e3 * max(laps) for laps in during], "{:.2f}")),
-        ("pause, ms", _spread(longest, "{:.2f}")),
-    ]
+    return {
+        "turns in a checkpoint": [float(len(laps)) for laps in during],
+        "seconds until it is durable": written_s,
+        "call of save, ms": [1e3 * s for s in saves],
+        "median turn without, ms": [1e3 * float(np.median(laps)) for laps in plain],
+        "median turn with, ms": [1e3 * float(np.median(laps)) for laps in during],
+        "99th percentile without, ms": [1e3 * _late(laps) for laps in plain],
+        "99th percentile with, ms": [1e3 * _late(laps) for laps in during],
+        "longest turn without, ms": [1e3 * max(laps) for laps in plain],
+        "longest turn with, ms": [1e3 * max(laps) for laps in during],
+        PAUSE: longest,
+    }
 
 
 def _late(laps: list[float]) -> float:
@@ -155,7 +168,7 @@ def _own_time() -> float:
     return time.perf_counter() - waited_ns / 1e9
 
 
-def loads(state: PartitionState, directory: str, repeats: int) -> list[tuple[str, str]]:
+def loads(state: PartitionState, directory: str, repeats: int) -> dict[str, list[float]]:
     """Loading the newest checkpoint, beside reading its file."""
     keeper = keeper_in(directory, state.capacity)
     path = max(Path(directory).rglob("*.h5"), key=lambda p: p.name)
@@ -168,12 +181,7 @@ def loads(state: PartitionState, directory: str, repeats: int) -> list[tuple[str
         load_s.append(_timed(lambda: keeper.restore(bounds)))
         ratios.append(load_s[-1] / plain[-1])
     keeper.close(10.0)
-    return [
-        ("MB", f"{path.stat().st_size / 1e6:.0f}"),
-        ("plain read, s", _spread(plain, "{:.3f}")),
-        ("load, s", _spread(load_s, "{:.3f}")),
-        ("load over plain read", _spread(ratios, "{:.2f}")),
-    ]
+    return {"MB": [path.stat().st_size / 1e6], "plain read, s": plain, "load, s": load_s, LOAD: ratios}
 
 
 def _timed(call: Callable[[], object]) -> float:
@@ -182,18 +190,6 @@ def _timed(call: Callable[[], object]) -> float:
     seconds = time.perf_counter() - begun
     del kept
     return seconds
-
-
-def _spread(values: list[float], form: str) -> str:
-    """Median, least and most."""
-    return f"{form} ({form}..{form})".format(statistics.median(values), min(values), max(values))
-
-
-def _print(title: str, rows: list[tuple[str, str]]) -> None:
-    table = Table("what", "median (least..most)", title=title)
-    for row in rows:
-        table.add_row(*row)
-    Console().print(table)
 
 
 if __name__ == "__main__":

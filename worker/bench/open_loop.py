@@ -1,0 +1,80 @@
+"""A publisher that keeps to its plan: so many samples every millisecond, whether or not anybody keeps up.
+
+    python -m worker.bench.open_loop RATE SECONDS STREAMS FEATURES      settings come from CELLSTREAM_* variables
+
+A sample's timestamp is the millisecond in which it was meant to be sent, so that a latency counted from it includes
+any delay of the publisher itself (no coordinated omission). Prints JSON: samples sent, when, and how late.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from confluent_kafka import Producer
+
+from worker.bench.volley import Traffic
+from worker.settings import Settings, load_settings
+
+LEAD_MS = 200
+SEED = 11
+
+
+def publish(settings: Settings, rate: float, seconds: float, streams: int, features: int) -> dict[str, float]:
+    """Send `rate` samples a second to the input topic.
+
+    Returns:
+        `sent`; `begun_ms`, the timestamp of the first; `late_ms`, how late the 99th percentile was handed over.
+    """
+    random = np.random.default_rng(SEED)
+    values = Traffic(features).values(random)
+    keys = [b"stream-%05d" % i for i in range(streams)]
+    total = int(rate * seconds)
+    numbers = random.integers(0, streams, total).tolist()
+    producer = Producer(
+        {
+            **settings.kafka_conf(),
+            "linger.ms": 1,
+            "partitioner": "murmur2_random",
+            "queue.buffering.max.messages": 1_000_000,
+        }
+    )
+    producer.list_topics(settings.input_topic, 30.0)
+    gc.collect()
+    gc.freeze()
+    gc.disable()
+    topic, produce = settings.input_topic, producer.produce
+    begun_ms = math.ceil(time.time() * 1000) + LEAD_MS
+    sent, tick = 0, 0
+    late: list[float] = []
+    while sent < total:
+        intended_ms = begun_ms + tick
+        wait_s = intended_ms / 1000 - time.time()
+        if wait_s > 0:
+            time.sleep(wait_s)
+        until = min(total, int((tick + 1) * rate / 1000))
+        for i in range(sent, until):
+            produce(topic, values[i % len(values)], keys[numbers[i]], timestamp=intended_ms)
+        sent, tick = until, tick + 1
+        producer.poll(0)
+        late.append(time.time() * 1000 - intended_ms)
+    left = producer.flush(30.0)
+    assert not left, f"{left} samples were not delivered"
+    return {"sent": sent, "begun_ms": begun_ms, "late_ms": float(np.percentile(late, 99))}
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Publish, and say how it went."""
+    rate, seconds, streams, features = arguments
+    settings = load_settings({}, os.environ, None)
+    print(json.dumps(publish(settings, float(rate), float(seconds), int(streams), int(features))))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
