@@ -6,6 +6,8 @@ PYTHON ?= $(shell for name in python3 python3.13 python3.12 python3.11; do \
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
+# Test files that run at once, each process with brokers of its own; much of their time is waiting.
+JOBS ?= 2
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
@@ -22,7 +24,7 @@ demo: $(VENV)/demo.stamp  ## train a model and stream real recordings through it
 	@$(BIN)/cellstream demo $(ARGS)
 
 test: $(VENV)/test.stamp  ## all tests, on a real Apache Kafka too; says which broker it took (ARGS: pytest's)
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 check: $(VENV)/test.stamp  ## format, lint and types
 	$(BIN)/ruff format --check
