@@ -103,7 +103,7 @@ class CountedCalibration(Rule):
         super().__init__(call)
         require_time(call)
         self.outputs = call.flowing(True, call.flow.masked)
-        self.slots = (Slot("timesteps", np.zeros(1, np.float32)),)
+        self.slots = (Slot("timesteps", np.zeros(1, np.float32), exact=True),)
 
     @property
     def activation(self) -> str:
