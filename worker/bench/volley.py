@@ -80,8 +80,7 @@ class Volleys:
         self._producer.init_transactions(TIMEOUT_S)
         # Uncommitted high watermarks, and never a member of a group.
         self._reader = Consumer({**conf, "group.id": topic, "isolation.level": "read_uncommitted"})
-        described = self._reader.list_topics(topic, TIMEOUT_S).topics[topic]
-        self.partitions = sorted(described.partitions)
+        self.partitions = self._known_partitions()
 
     def load(self, records: int, streams: int, each_once: bool = False) -> tuple[dict[int, int], dict[int, int]]:
         """Produce `records` behind an open transaction.
@@ -123,6 +122,17 @@ class Volleys:
     def ends(self) -> dict[int, int]:
         """The end of each partition's log, transaction markers included."""
         return {partition: self._end(partition) for partition in self.partitions}
+
+    def _known_partitions(self) -> list[int]:
+        """The topic's partitions; a broker may not have heard yet of a topic that was just made."""
+        deadline = time.monotonic() + TIMEOUT_S
+        while True:
+            described = self._reader.list_topics(self._topic, TIMEOUT_S).topics[self._topic]
+            if described.error is None and described.partitions:
+                return sorted(described.partitions)
+            if time.monotonic() > deadline:
+                raise FatalFault(f"topic {self._topic}: {described.error}")
+            time.sleep(0.1)
 
     def _end(self, partition: int) -> int:
         """The end of a partition's log; a topic that was just made may not know its leader yet."""
