@@ -7,6 +7,8 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
+import psutil
+
 from worker.bench.aims import Aim, Measured, spread
 from worker.bench.contestant import Contestant, Lap
 from worker.bench.race import run_race
@@ -47,7 +49,7 @@ def chunks(stage: Stage) -> list[Measured]:
     for codec in ("json", "float32"):
         traffic = Traffic(stage.traffic.features, CHUNK, codec)
         told: dict[str, Any] = {"input_codec": codec, "output_per": "record", "poll_records": CHUNK_RECORDS}
-        with stage.contestant("cellstream", traffic, cores=[0], **told) as worker:
+        with stage.contestant("cellstream", traffic, cores=_one_core(), **told) as worker:
             rounds(stage, [worker], [records])
             laps = worker.laps
         found.append(
@@ -59,6 +61,12 @@ def chunks(stage: Stage) -> list[Measured]:
             )
         )
     return found
+
+
+def _one_core() -> list[int] | None:
+    """One that this process may use; None where the system does not let one choose."""
+    process = psutil.Process()
+    return process.cpu_affinity()[:1] if hasattr(process, "cpu_affinity") else None
 
 
 def hot(stage: Stage) -> list[Measured]:
