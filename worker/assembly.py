@@ -12,6 +12,7 @@ import structlog
 from worker.admin import Cluster
 from worker.artifact import RESERVED_FEATURES, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
+from worker.cloud_events import CloudEvents
 from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
@@ -39,6 +40,7 @@ log = structlog.get_logger("cellstream")
 
 TOPICS_WITHIN_S = 3.0
 ENCODERS = {"json": ProbabilityEncoder, "msgpack": MsgpackEncoder}
+CONTENT_TYPES = {"json": "application/json", "msgpack": "application/msgpack"}
 
 
 @contextmanager
@@ -80,6 +82,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
         settings.output_per == "record",
         _order(settings),
         settings.missing == "last",
+        _cloud_events(settings),
     )
     store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout)
     keeper = StateKeeper(
@@ -189,6 +192,12 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
 def _timestep_header(settings: Settings) -> str | None:
     kind, _, name = (settings.timestep_from or "").partition(":")
     return name if kind == "header" and settings.judges_order else None
+
+
+def _cloud_events(settings: Settings) -> CloudEvents | None:
+    if settings.cloudevents_source is None:
+        return None
+    return CloudEvents(settings.cloudevents_source, CONTENT_TYPES[settings.output_codec])
 
 
 def _order(settings: Settings) -> Order | None:

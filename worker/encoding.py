@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.sequences import REASONS, Closing
+from worker.sequences import REASONS, Closing, sequence_id
 
 
 class ProbabilityEncoder:
@@ -40,7 +40,7 @@ class ProbabilityEncoder:
         """The part of an event that is the same for a whole sequence; `stream_id` is valid UTF-8."""
         return b'{"stream_id":%b,"sequence":"%b"' % (
             orjson.dumps(stream_id.decode()),
-            _sequence(partition, start, start_sample),
+            sequence_id(partition, start, start_sample),
         )
 
     def encode(
@@ -85,11 +85,6 @@ class ProbabilityEncoder:
         return b'%b,"end_of_sequence":true,"reason":"%b","length":%d,"timestamp":%d,"source":[%d,%d],"model":%b}' % (
             prefix, REASONS[closing.reason].encode(), closing.length, time, partition, offset, self._model,
         )  # fmt: skip
-
-
-def _sequence(partition: int, start: int, start_sample: int) -> bytes:
-    """Unique, and the same after any replay; only a chunk can begin a sequence behind its first sample."""
-    return b"%d-%d.%d" % (partition, start, start_sample) if start_sample else b"%d-%d" % (partition, start)
 
 
 def _escaped(text: bytes) -> bytes:

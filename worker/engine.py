@@ -17,12 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.blocks import BlockModel, step_streams
+from worker.cloud_events import CloudEvents
 from worker.dead_letters import dead_letter
 from worker.encoding import ProbabilityEncoder
 from worker.last_values import filled
 from worker.order import Order
 from worker.reading import Reader, Reading
-from worker.records import Outcome, RecordBatch
+from worker.records import Headers, Outcome, RecordBatch
 from worker.sequences import IDLE, REASONS, Closing, Events, Placement, closing, first_silent, place
 from worker.state import PartitionState
 from worker.streams import evict, resolve
@@ -51,6 +52,7 @@ class Encoded:
     positions: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     keys: list[bytes] = field(default_factory=list)
     values: list[bytes] = field(default_factory=list)
+    headers: list[Headers | None] | None = None
 
 
 class Engine:
@@ -67,6 +69,7 @@ class Engine:
         event_per_record: one event for a record's samples of one sequence, instead of one for each sample.
         order: judges the records' own timesteps; None takes the records as they come. The states must have its columns.
         last_values: a missing number becomes the last one of its feature. The states must have the column.
+        cloud_events: writes the events' headers; None leaves them without.
     """
 
     def __init__(
@@ -81,6 +84,7 @@ class Engine:
         event_per_record: bool = False,
         order: Order | None = None,
         last_values: bool = False,
+        cloud_events: CloudEvents | None = None,
     ) -> None:
         self._model = model
         self._reader = reader
@@ -92,6 +96,7 @@ class Engine:
         self._event_per_record = event_per_record
         self._order = order
         self._last_values = last_values
+        self._cloud_events = cloud_events
 
     def process(self, work: Iterable[tuple[RecordBatch, PartitionState]]) -> Outcome:
         """Handle a poll: at most one batch for each partition.
@@ -99,7 +104,7 @@ class Engine:
         Records below a state's `next_offset` are part of it already and are skipped. Records below its `committed`
         offset were answered before: they are stepped and not published (RELIABILITY rule 13).
         """
-        outcome = Outcome()
+        outcome = Outcome(headers=None if self._cloud_events is None else [])
         waiting = []
         for batch, state in work:
             fresh = batch.slice(bisect_left(batch.offsets, state.next_offset), len(batch))
@@ -178,6 +183,8 @@ class Engine:
             events = self._with_closings(piece, published, events)
         outcome.keys += events.keys
         outcome.values += events.values
+        if outcome.headers is not None and events.headers is not None:
+            outcome.headers += events.headers
         for record in sorted(piece.reading.bad):
             if max(begin, published) <= record < piece.stop:
                 outcome.dead_letters.append(dead_letter(batch, record, piece.reading.bad[record], self._topic))
@@ -205,11 +212,11 @@ class Engine:
         assert piece.outputs is not None
         outputs = piece.outputs[len(piece.outputs) - len(chosen) :]
         outcome.sample_times.append(events.time[chosen])
-        counts = None
+        counts, within = None, events.within[chosen]
         if self._event_per_record:
             firsts = _first_samples(events.record[chosen], timestep)
             counts = np.diff(firsts, append=len(chosen))
-            chosen, first = chosen[firsts + counts - 1], firsts.tolist()
+            within, chosen, first = within[firsts], chosen[firsts + counts - 1], firsts.tolist()
             prefixes, timestep = [prefixes[i] for i in first], timestep[firsts]
         values = self._encoder.encode(
             state.partition,
@@ -222,7 +229,12 @@ class Engine:
         )
         outcome.probabilities += len(values)
         stream_ids: Sequence[bytes] = piece.reading.stream_ids  # type: ignore[assignment]  # events have one
-        return Encoded(chosen, [stream_ids[i] for i in events.record[chosen].tolist()], values)
+        keys = [stream_ids[i] for i in events.record[chosen].tolist()]
+        headers = None
+        if self._cloud_events is not None:
+            places = events.offset[chosen].tolist(), within.tolist()
+            headers = self._cloud_events.events(state.partition, keys, *places, events.time[chosen])
+        return Encoded(chosen, keys, values, headers)
 
     def _prefixes(self, piece: Piece) -> list[bytes]:
         """The prefix of every event, in log order; those that are not there yet are written now."""
@@ -262,7 +274,7 @@ class Engine:
         batch, log = piece.reading.batch, piece.events
         places = zip(log.record[events.positions].tolist(), log.within[events.positions].tolist(), strict=True)
         merged = [(record, 2 * within + 1, i) for i, (record, within) in enumerate(places)]
-        keys, values = list(events.keys), list(events.values)
+        keys, values, headers = list(events.keys), list(events.values), list(events.headers or ())
         for end in sorted(piece.closings, key=attrgetter("stream_id")):
             if end.record >= published:
                 merged.append((end.record, 2 * (end.within + end.after), len(values)))
@@ -271,9 +283,12 @@ class Engine:
                 if time < 0:
                     time = int(log.clock[end.record - log.begin])
                 values.append(self._encoder.closing(piece.state.partition, end, time, offset))
+                if self._cloud_events is not None:
+                    headers.append(self._cloud_events.closing(piece.state.partition, end, time))
         merged.sort()
         order = [i for _, _, i in merged]
-        return Encoded(events.positions, [keys[i] for i in order], [values[i] for i in order])
+        arranged = None if self._cloud_events is None else [headers[i] for i in order]
+        return Encoded(events.positions, [keys[i] for i in order], [values[i] for i in order], arranged)
 
 
 def _samples_by_stream(piece: Piece) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:

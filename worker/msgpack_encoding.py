@@ -11,8 +11,8 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.encoding import ProbabilityEncoder, _sequence
-from worker.sequences import REASONS, Closing
+from worker.encoding import ProbabilityEncoder
+from worker.sequences import REASONS, Closing, sequence_id
 
 NIL = b"\xc0"
 FLOAT32 = 0xCA
@@ -46,7 +46,7 @@ class MsgpackEncoder(ProbabilityEncoder):
 
     def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
         """The part of an event that is the same for a whole sequence."""
-        sequence = _sequence(partition, start, start_sample).decode()
+        sequence = sequence_id(partition, start, start_sample).decode()
         return EVENT + _pack("stream_id") + _pack(stream_id.decode()) + _pack("sequence") + _pack(sequence)
 
     def encode(

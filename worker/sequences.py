@@ -84,6 +84,11 @@ class Closing:
     reason: int
 
 
+def sequence_id(partition: int, start: int, start_sample: int) -> bytes:
+    """Unique, and the same after any replay; only a chunk can begin a sequence behind its first sample."""
+    return b"%d-%d.%d" % (partition, start, start_sample) if start_sample else b"%d-%d" % (partition, start)
+
+
 def closing(state: PartitionState, row: int, record: int, reason: int) -> Closing:
     """The end of a row's open sequence as its columns have it; for ends that no event of the stream brings."""
     begun = int(state.starts[row]), int(state.start_samples[row])

@@ -111,6 +111,11 @@ class Settings(BaseModel):
     idle_timeout_s: float | None = Field(
         None, gt=0, description="end a sequence after this much silence in record time [never]"
     )
+    cloudevents_source: str | None = Field(
+        None,
+        pattern=r"^[!-~]{1,512}$",
+        description="give events the headers of CloudEvents, with this ce_source [none]",
+    )
     closing_events: bool = Field(False, description="publish an event when a sequence ends")
     max_bad_ratio: float = Field(
         1.0, ge=0, le=1, description="stop when a larger share of the last records is bad; 1 = never"

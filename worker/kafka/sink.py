@@ -87,6 +87,13 @@ class Sink(ABC):
 
     def _produce_values(self, outcome: Outcome) -> None:
         produce, topic = self._producer.produce, self._output_topic
+        if outcome.headers is not None:
+            for value, key, headers in zip(outcome.values, outcome.keys, outcome.headers, strict=True):
+                try:
+                    produce(topic, value, key, headers=headers)
+                except BufferError:
+                    self._until_accepted(topic, value, key, headers=headers)
+            return
         for value, key in zip(outcome.values, outcome.keys, strict=True):
             try:
                 produce(topic, value, key)
