@@ -20,6 +20,7 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from worker.decision import DecisionRule
 from worker.errors import ArtifactRefused
 from worker.model.certificate import Certificate
 
@@ -68,7 +69,7 @@ class Manifest:
         model_digest: SHA-256 of `model.keras`, hexadecimal.
         features: names of the input's columns, in order.
         classes: names of the output's columns; for a model with one sigmoid, the positive class alone.
-        state_layout: the pieces of a stream's state, in order and without gaps.
+        state_layout: the pieces of a stream's state, in order and without gaps; those of decisions last.
         state_size: elements per stream.
         state_dtype: what a stream's state is kept in between two timesteps; steps compute in float32.
         state_rounding: how far that moved the answers away from Keras' over the certificate's sequences; 0 for
@@ -76,6 +77,7 @@ class Manifest:
         scaling: what the model's own Normalization layer does, by feature; for people, the worker does not use it.
         parity: the certificate that stepping equals Keras (see `worker.model.certificate`).
         training: facts and metrics of the training run.
+        decision: when an answer is sure enough to act on; None where events decide nothing.
         versions: libraries that wrote the artifact.
     """
 
@@ -90,6 +92,7 @@ class Manifest:
     state_rounding: float = 0.0
     scaling: dict[str, Any] | None = None
     training: dict[str, Any] | None = None
+    decision: DecisionRule | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -107,10 +110,12 @@ class Artifact:
 
     @cached_property
     def digest(self) -> str:
-        """64 hexadecimal digits over all that decides an answer: model, features, classes, type of state."""
-        facts = [self.manifest.model_digest, self.manifest.features, self.manifest.classes]
+        """64 hexadecimal digits over all that decides an answer: model, names, type of state, rule for decisions."""
+        facts: list[Any] = [self.manifest.model_digest, self.manifest.features, self.manifest.classes]
         if self.manifest.state_dtype != "float32":
             facts.append(self.manifest.state_dtype)
+        if self.manifest.decision is not None:
+            facts.append(self.manifest.decision)
         return hashlib.sha256(msgspec.json.encode(facts)).hexdigest()
 
     @property
@@ -171,6 +176,7 @@ def write_artifact(
     scaling: Mapping[str, Any] | None = None,
     training: Mapping[str, Any] | None = None,
     state_dtype: StateType = "float32",
+    decision: DecisionRule | None = None,
 ) -> Artifact:
     """Export a Keras model: step it, compare it with itself, and write the artifact when it holds.
 
@@ -185,6 +191,7 @@ def write_artifact(
         scaling: facts about the model's own Normalization layer.
         training: facts and metrics of the training run; must be JSON.
         state_dtype: `float16` and `bfloat16` halve the memory of a stream, and round its state after every timestep.
+        decision: when an answer is sure enough to act on.
 
     Raises:
         NotStreamable: a layer cannot be advanced sample by sample, or its state not be rounded.
@@ -193,7 +200,7 @@ def write_artifact(
     """
     from worker.model.export import write  # imports TensorFlow
 
-    return write(model, Path(directory), tuple(features), tuple(classes), scaling, training, state_dtype)
+    return write(model, Path(directory), tuple(features), tuple(classes), scaling, training, state_dtype, decision)
 
 
 def name_problems(features: Sequence[str], classes: Sequence[str]) -> list[str]:
@@ -227,6 +234,8 @@ def _contradictions(manifest: Manifest) -> list[str]:
             problems.append(f"state slot {slot.layer}/{slot.name} does not follow the one before it")
             break
         end += slot.size
+    if manifest.decision is not None:
+        problems += manifest.decision.problems(manifest.classes)
     if end != manifest.state_size or end > MAX_STATE_SIZE:
         problems.append(f"state_size is {manifest.state_size}, the layout has {end}, at most {MAX_STATE_SIZE} can be")
     return problems

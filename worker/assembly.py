@@ -68,13 +68,15 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     model = load_step_model(artifact)
     manifest = artifact.manifest
     metrics = Metrics(reset_reasons=REASONS[1:])
-    metrics.set_model(artifact.digest, model.features, model.outputs, model.state_size)
+    metrics.set_model(artifact.digest, model.features, model.probabilities, model.state_size)
     metrics.live_streams_limit.set(settings.max_streams_per_partition)
     health = Health()
     engine = Engine(
         TimedModel(model, metrics),
         Reader(codec, settings.stream_id_from, _timestep_header(settings)),
-        ENCODERS[settings.output_codec](manifest.classes, artifact.digest[:12]),
+        ENCODERS[settings.output_codec](
+            manifest.classes, artifact.digest[:12], () if manifest.decision is None else manifest.decision.classes
+        ),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,

@@ -22,9 +22,11 @@ class ProbabilityEncoder:
     Args:
         classes: one name for a single probability, or one for each column of the output.
         model: the short artifact digest that every event names.
+        decisions: names of what the artifact's rule can decide; none where it has no rule.
     """
 
-    def __init__(self, classes: Sequence[str], model: str) -> None:
+    def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = ()) -> None:
+        self._decisions = decisions
         self._columns = 1 if len(classes) == 1 else len(classes)
         if self._columns == 1:
             numbers = b'"probability":%b'
@@ -78,6 +80,22 @@ class ProbabilityEncoder:
             ]
         rows = zip(prefixes, timesteps.tolist(), *columns, times, repeat(partition), offsets, strict=False)
         return list(map(self._template.__mod__, rows))
+
+    @property
+    def decides(self) -> bool:
+        """Whether the model's answers have a column for decisions."""
+        return len(self._decisions) > 0
+
+    def decided(self, event: bytes, number: int, timestep: int | None = None) -> bytes:
+        """An event with what was decided at it.
+
+        Args:
+            event: as `encode` wrote it.
+            number: of the decision, from 0.
+            timestep: of the sample that decided, where the event has several.
+        """
+        at = b"" if timestep is None else b',"decision_timestep":%d' % timestep
+        return b'%b,"decision":%b%b}' % (event[:-1], orjson.dumps(self._decisions[number]), at)
 
     def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
         """The event that says that a sequence is over."""

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from worker.blocks import BlockModel, step_streams
 from worker.cloud_events import CloudEvents
 from worker.dead_letters import dead_letter
+from worker.decision import add_decisions
 from worker.encoding import ProbabilityEncoder
 from worker.last_values import filled
 from worker.order import Order
@@ -211,6 +212,9 @@ class Engine:
         timestep = timestep[chosen]
         assert piece.outputs is not None
         outputs = piece.outputs[len(piece.outputs) - len(chosen) :]
+        fired, at, firsts = None, timestep, None
+        if self._encoder.decides:
+            outputs, fired = np.ascontiguousarray(outputs[:, :-1]), outputs[:, -1]
         outcome.sample_times.append(events.time[chosen])
         counts, within = None, events.within[chosen]
         if self._event_per_record:
@@ -227,6 +231,8 @@ class Engine:
             events.offset[chosen].tolist(),
             counts,
         )
+        if fired is not None:
+            outcome.decisions.append(add_decisions(self._encoder, values, fired, at, firsts))
         outcome.probabilities += len(values)
         stream_ids: Sequence[bytes] = piece.reading.stream_ids  # type: ignore[assignment]  # events have one
         keys = [stream_ids[i] for i in events.record[chosen].tolist()]

@@ -36,6 +36,8 @@ _FILL = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 _SOON_S = (1e-3, 2.5e-3, 5e-3, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75)
 _LATENCY_S = (*_SOON_S, 1.0, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0)
 
+_TIMESTEPS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10_000)
+
 
 class Metrics:
     """The worker's metrics, in a registry of their own.
@@ -108,6 +110,10 @@ class Metrics:
             "cellstream_end_to_end_latency_seconds", "Commit time minus record timestamp, per event.", _LATENCY_S
         )
         registry.register(self.end_to_end_latency_seconds)
+        self.decision_timesteps = ArrayHistogram(
+            "cellstream_decision_timesteps", "Samples of a sequence up to its decision.", _TIMESTEPS
+        )
+        registry.register(self.decision_timesteps)
 
         self.state_bytes = gauge("state_bytes", "Recurrent state of live streams.", ())
         self.split_streams = gauge(
@@ -133,14 +139,15 @@ class Metrics:
             self.input_retention_margin_seconds,
         )
         self._partitions: set[int] = set()
-        for reason in dead_letter_reasons:
-            self.dead_letters_total.labels(reason)
-        for reason in reset_reasons:
-            self.resets_total.labels(reason)
-        for kind in DISORDER:
-            self.out_of_order_records_total.labels(kind)
-        for kind in REBALANCES:
-            self.rebalances_total.labels(kind)
+        labels = (
+            (self.dead_letters_total, dead_letter_reasons),
+            (self.resets_total, reset_reasons),
+            (self.out_of_order_records_total, DISORDER),
+            (self.rebalances_total, REBALANCES),
+        )
+        for labelled, values in labels:
+            for value in values:
+                labelled.labels(value)
         self.build_info.info(_versions())
 
     def set_model(self, digest: str, features: int, outputs: int, state_size: int) -> None:

@@ -28,10 +28,11 @@ class MsgpackEncoder(ProbabilityEncoder):
     Args:
         classes: one name for a single probability, or one for each column of the output.
         model: the short artifact digest that every event names.
+        decisions: names of what the artifact's rule can decide; none where it has no rule.
     """
 
-    def __init__(self, classes: Sequence[str], model: str) -> None:
-        super().__init__(classes, model)
+    def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = ()) -> None:
+        super().__init__(classes, model, decisions)
         self._columns = len(classes)
         if self._columns == 1:
             numbers = _pack("probability") + b"%b"
@@ -73,6 +74,14 @@ class MsgpackEncoder(ProbabilityEncoder):
             strict=False,
         )  # fmt: skip
         return list(map(self._template.__mod__, rows))
+
+    def decided(self, event: bytes, number: int, timestep: int | None = None) -> bytes:
+        """An event with what was decided at it; see `ProbabilityEncoder.decided`."""
+        fields: dict[str, Any] = {"decision": self._decisions[number]}
+        if timestep is not None:
+            fields["decision_timestep"] = timestep
+        header = bytes([event[0] + len(fields)])
+        return b"".join((header, event[1:], *(_pack(k) + _pack(v) for k, v in fields.items())))
 
     def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
         """The event that says that a sequence is over."""

@@ -80,6 +80,8 @@ class Observer:
             metrics.count_resets(outcome.resets)
             metrics.count_disorder(outcome.disorder)
             metrics.count_dead_letters(letter.reason for letter in outcome.dead_letters)
+            for timesteps in outcome.decisions:
+                metrics.decision_timesteps.observe((timesteps + 1).astype(np.float64))
             if outcome.cells:
                 metrics.batch_fill_ratio.observe(outcome.samples / outcome.cells)
         times = [column for outcome in outcomes for column in outcome.sample_times]

@@ -93,6 +93,7 @@ class Outcome:
         replayed: records at offsets that were committed before; stepped, never published.
         resets: sequences ended, by reason.
         sample_times: record timestamps of the published samples' records, ms, a column for each partition.
+        decisions: timesteps at which the artifact's rule fired, a column for each partition.
         cells: timesteps of all blocks, padding included; `samples / cells` is the batch fill.
         headers: of each event in `values`; None where events have none.
         disorder: records whose timestep was not the expected one, by kind.
@@ -107,6 +108,7 @@ class Outcome:
     replayed: int = 0
     resets: Counter[str] = field(default_factory=Counter)
     sample_times: list[NDArray[np.int64]] = field(default_factory=list)
+    decisions: list[NDArray[np.int64]] = field(default_factory=list)
     cells: int = 0
     headers: list[Headers | None] | None = None
     disorder: Counter[str] = field(default_factory=Counter)

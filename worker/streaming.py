@@ -78,11 +78,11 @@ class StreamingModel:
         batch, timesteps = len(x), x.shape[1] if x.ndim == 3 else 1
         moved = np.array(states, self._model.initial_state.dtype)
         if not batch * timesteps:
-            return np.empty((*x.shape[:-1], self._model.outputs), np.float32), moved
+            return np.empty((*x.shape[:-1], self._model.probabilities), np.float32), moved
         flat = x.reshape(batch * timesteps, -1)
         counts = np.full(batch, timesteps, np.int64)
         outputs, _ = step_streams(self._model, flat, np.zeros(len(flat), np.bool_), counts, moved)
-        return outputs.reshape(*x.shape[:-1], -1), moved
+        return outputs[:, : self._model.probabilities].reshape(*x.shape[:-1], -1), moved
 
     def run(self, sequence: ArrayLike) -> Floats:
         """Answer a whole sequence, `(timesteps, features)` -> `(timesteps, classes)`.

@@ -47,7 +47,7 @@ def test_a_model_that_amplifies_rounding_is_exported_with_the_tolerance_that_it_
     assert certificate.tolerance == 4 * certificate.noise < 1e-4
 
 
-def one_bias_off(model: Any) -> StepModel:
+def one_bias_off(model: Any, rule: Any = None) -> StepModel:
     """The stepped form of a model, with a bias that is wrong by a thousandth."""
     wrong = keras.models.clone_model(model)
     wrong.set_weights(model.get_weights())

@@ -85,6 +85,7 @@ def report(artifact: Artifact, stepped: StepModel) -> dict[str, Any]:
         "model_digest": manifest.model_digest,
         "features": list(manifest.features),
         "classes": list(manifest.classes),
+        "decision": None if manifest.decision is None else asdict(manifest.decision),
         "answers": "every timestep" if stepped.causal else "the sequence so far",
         "layers": [{"layer": path, "class": kind} for path, kind in stepped.calls],
         "state_size": manifest.state_size,
@@ -118,6 +119,8 @@ def show(facts: dict[str, Any], as_json: bool) -> None:
     }
     if facts["state_rounding"]:
         rows["rounding of states"] = f"moved answers by {facts['state_rounding']:.1e} at most"
+    if facts["decision"]:
+        rows["decides"] = f"{_names(list(facts['decision']['classes']))}; {facts['decision']['goal']}"
     if here:
         rows["parity here"] = _parity(here)
         rows["block widths here"] = ", ".join(map(str, facts["widths_here"]))

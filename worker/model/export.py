@@ -22,6 +22,7 @@ from worker.artifact import (
     name_problems,
     read_artifact,
 )
+from worker.decision import DecisionRule
 from worker.errors import ArtifactRefused
 from worker.model.graph import StepGraph
 from worker.model.keras_file import model_bytes, open_model
@@ -39,19 +40,23 @@ def write(
     scaling: Mapping[str, Any] | None,
     training: Mapping[str, Any] | None,
     state_dtype: StateType,
+    decision: DecisionRule | None,
 ) -> Artifact:
     """Export a model; see `artifact.write_artifact`."""
     require_fit(StepGraph(model), features, classes)
+    problems = [] if decision is None else decision.problems(classes)
+    if problems:
+        raise ArtifactRefused("; ".join(problems) + ".")
     # Everything is proven on the model as it will be read back, not on the one in memory.
     content = model_bytes(model)
     stored = open_model(content, MODEL_NAME)
-    stepped = StepModel(stored)
+    stepped = StepModel(stored, rule=decision)
     certificate = certify(stored, stepped)
     if not certificate.holds:
         raise ArtifactRefused(certificate.problem)
     rounding = 0.0
     if state_dtype != "float32":
-        rounding = certify(stored, StepModel(stored, state_dtype)).largest_difference
+        rounding = certify(stored, StepModel(stored, state_dtype, decision)).largest_difference
         if not rounding <= ROUNDING_CEILING:
             raise ArtifactRefused(
                 f"states in {state_dtype} move an answer by {rounding:.2g}, at most {ROUNDING_CEILING:g} may be: keep "
@@ -69,6 +74,7 @@ def write(
         state_rounding=rounding,
         scaling=None if scaling is None else dict(scaling),
         training=None if training is None else dict(training),
+        decision=decision,
         versions={name: version(name) for name in ("cellstream", "keras", "numpy", "tensorflow")},
     )
     # The manifest goes last: it makes the directory an artifact. A reader in between finds a digest that does not fit

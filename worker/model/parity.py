@@ -65,7 +65,7 @@ def _compare(
     answers = run_interleaved(stepped, sequences, stepped.buckets, rng)
     for length, expected in expected_answers(model, stepped.causal, samples, count):
         alive = np.flatnonzero(lengths >= length)
-        stepped_answers = np.stack([answers[row][length - 1] for row in alive])
+        stepped_answers = np.stack([answers[row][length - 1, : stepped.probabilities] for row in alive])
         largest = max(largest, difference(stepped_answers, expected[alive], stepped.mean_of_none))
         prefixes += len(alive)
     return largest, prefixes

@@ -13,7 +13,7 @@ output, so
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -23,8 +23,11 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from worker.artifact import Artifact, StateSlot
+from worker.decision import DecisionRule
 from worker.errors import ArtifactRefused, NotStreamable
+from worker.model.deciding import PATH, Deciding
 from worker.model.graph import StepGraph
+from worker.model.layers import Slot
 from worker.model.proof import NARROWEST, agrees, side_by_side
 from worker.model.tensorflow_setup import quiet_compiler
 
@@ -52,7 +55,8 @@ class StepModel:
 
     Attributes:
         features: width of one sample.
-        outputs: width of one answer.
+        outputs: width of one answer, with the column of decisions where there is a rule.
+        probabilities: width of the model's own answer.
         layout: where each layer's state is in the flat state of a stream.
         state_size: elements per stream.
         initial_state: `(state_size,)`, the state before the first sample; its type is that of all states.
@@ -62,24 +66,30 @@ class StepModel:
 
     Args:
         model: a built Sequential or functional Keras model. Its weights are copied.
-        state_dtype: what states are kept in between two timesteps, one of `STATE_DTYPES`; a step computes in float32.
+        state_dtype: what states are kept in between two timesteps, see `worker.artifact`; a step computes in float32.
+        rule: for decisions, or None.
 
     Raises:
         NotStreamable: names the layer, the reason and the remedy; or rows of a block influence each other.
     """
 
-    def __init__(self, model: Any, state_dtype: str = "float32") -> None:
+    def __init__(self, model: Any, state_dtype: str = "float32", rule: DecisionRule | None = None) -> None:
         self._graph = StepGraph(model)
+        self._deciding = None if rule is None else Deciding(rule)
         self._weights = [(variable, tf.constant(variable.numpy())) for variable in model.variables]
-        self.features, self.outputs, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
+        self.features, self.probabilities, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
+        self.outputs = self.probabilities + (self._deciding is not None)
         self.mean_of_none = self._graph.mean_of_none
-        self.layout = _layout(self._graph)
+        slots = list(self._graph.slots)
+        if self._deciding is not None:
+            slots += [(PATH, slot) for slot in self._deciding.slots]
+        self.layout = _layout(slots)
         self.state_size = sum(slot.size for slot in self.layout)
-        pieces = [slot.initial.reshape(-1) for _, slot in self._graph.slots]
+        pieces = [slot.initial.reshape(-1) for _, slot in slots]
         self._state_dtype = tf.as_dtype(state_dtype)
         self.initial_state = np.concatenate([*pieces, np.zeros(0)]).astype(self._state_dtype.as_numpy_dtype)
         if state_dtype != "float32":
-            _require_roundable(self._graph, state_dtype)
+            _require_roundable(slots, state_dtype)
         self._stop = threading.Event()
         self._compiler: threading.Thread | None = None
         reference = self._compile(NARROWEST)
@@ -212,7 +222,11 @@ class StepModel:
         pieces = [
             tf.reshape(given[:, slot.offset : slot.offset + slot.size], (-1, *slot.shape)) for slot in self.layout
         ]
-        answer, moved = self._graph.step(samples, pieces)
+        own = len(self._graph.slots)
+        answer, moved = self._graph.step(samples, pieces[:own])
+        if self._deciding is not None:
+            decided, remembered = self._deciding.step(answer, pieces[own:])
+            answer, moved = tf.concat([answer, decided], axis=1), [*moved, *remembered]
         flat = [tf.reshape(piece, (-1, slot.size)) for piece, slot in zip(moved, self.layout, strict=True)]
         # The loop around this carries states in their type: they are rounded after every timestep, however blocks cut.
         after = tf.cast(tf.concat(flat, axis=1), self._state_dtype) if flat else before
@@ -232,8 +246,8 @@ def load_step_model(artifact: Artifact) -> StepModel:
 
     keras_model = open_model(artifact.read_model(), str(artifact.model_path))
     manifest = artifact.manifest
-    model = StepModel(keras_model, manifest.state_dtype)
-    stepped = (model.layout, model.features, model.outputs)
+    model = StepModel(keras_model, manifest.state_dtype, manifest.decision)
+    stepped = (model.layout, model.features, model.probabilities)
     if stepped != (manifest.state_layout, len(manifest.features), len(manifest.classes)):
         raise ArtifactRefused(
             f"{artifact.directory}: the model steps with another state layout or width than its manifest says: "
@@ -254,9 +268,9 @@ def _array_of(tensor: Any) -> NDArray[Any]:
     return tensor.numpy() if tensor.dtype == tf.bfloat16 else np.asarray(memoryview(tensor))
 
 
-def _require_roundable(graph: StepGraph, state_dtype: str) -> None:
+def _require_roundable(slots: Sequence[tuple[str, Slot]], state_dtype: str) -> None:
     """Refuse to round what counts or sums up."""
-    exact = sorted({path for path, slot in graph.slots if slot.exact})
+    exact = sorted({path for path, slot in slots if slot.exact})
     if exact:
         raise NotStreamable(
             f"layer '{exact[0]}': it counts or sums up over the whole sequence, and in {state_dtype} that would go "
@@ -273,11 +287,11 @@ def _deepen(part: NDArray[Any], deepest: int) -> NDArray[Any]:
     return deep
 
 
-def _layout(graph: StepGraph) -> tuple[StateSlot, ...]:
-    """Place the graph's slots one behind the other."""
+def _layout(slots: Sequence[tuple[str, Slot]]) -> tuple[StateSlot, ...]:
+    """Place slots one behind the other."""
     layout: list[StateSlot] = []
     offset = 0
-    for path, slot in graph.slots:
+    for path, slot in slots:
         layout.append(StateSlot(path, slot.name, slot.initial.shape, offset))
         offset += slot.initial.size
     return tuple(layout)
