@@ -210,8 +210,9 @@ def test_a_class_that_is_not_keras_own_is_refused(tmp_path: Path) -> None:
         (lambda m: {**m, "config.json": b'{"a":' * 300 + b"1" + b"}" * 300}, "nested deeper"),
         (lambda m: {**m, "config.json": b" " * (20 << 20)}, "unpacks to"),
         (lambda m: {**m, "config.json": b"{}"}, "Keras 3"),
-        (lambda m: {**m, "model.weights.h5": b"\x89HDF"}, "Keras 3"),
+        (lambda m: {**m, "model.weights.h5": b"\x89HDF"}, "model.weights.h5 cannot be read"),
         (lambda m: {**m, "config.json": m["config.json"].replace(b"keras.layers", b"os")}, "not Keras' own"),
+        (lambda m: {**m, "config.json": m["config.json"].replace(b"keras.layers", b"keras.utils")}, "not Keras' own"),
     ],
 )
 def test_an_archive_that_keras_did_not_write_is_refused(

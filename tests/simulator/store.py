@@ -106,7 +106,7 @@ class SimFolders:
         self._host.point("after publish")
         return name, len(content)
 
-    def open(self, folder: str, name: str) -> BinaryIO:
+    def open(self, folder: str, name: str, max_bytes: int) -> BinaryIO:
         """A file's content as it is now."""
         self._fail_if_told()
         try:

@@ -20,6 +20,7 @@ from uuid import uuid4
 import fsspec
 
 from worker.errors import TransientFault, UsageError
+from worker.setting_files import masked
 
 # Begins the names of files that are still being written: no checkpoint is called so.
 TEMPORARY = ".tmp-"
@@ -39,8 +40,11 @@ class Folders(Protocol):
     def publish(self, folder: str, build: Callable[[BinaryIO], str]) -> tuple[str, int]:
         """Let `build` fill an empty file and name it, then show it to others. Returns name and size in bytes."""
 
-    def open(self, folder: str, name: str) -> BinaryIO:
-        """Open a file for reading and seeking; FileNotFoundError when it is gone."""
+    def open(self, folder: str, name: str, max_bytes: int) -> BinaryIO:
+        """Open a file for reading and seeking; FileNotFoundError when it is gone.
+
+        No more of it than `max_bytes` and a piece is fetched from elsewhere, whatever size was listed.
+        """
 
     def remove(self, folder: str, name: str) -> None:
         """Remove a file; nothing happens when it is gone."""
@@ -96,7 +100,7 @@ class LocalDirectory:
         self._sync_directory(directory)
         return name, size
 
-    def open(self, folder: str, name: str) -> BinaryIO:
+    def open(self, folder: str, name: str, max_bytes: int) -> BinaryIO:
         """Open without following a link; a name that is renamed over or removed meanwhile changes nothing."""
         descriptor = os.open(self.root / folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -166,7 +170,7 @@ class FsspecFolders:
         try:
             self.fs, self.root = fsspec.core.url_to_fs(url)
         except (ValueError, ImportError) as fault:  # no such protocol, or its package is not installed
-            raise UsageError(f"checkpoints: {url}: {fault}") from fault
+            raise UsageError(f"checkpoints: {masked(url)}: {fault}") from fault
 
     def folders(self, folder: str) -> list[str]:
         """Names of the folders in a folder."""
@@ -186,12 +190,12 @@ class FsspecFolders:
                 self.fs.put_file(file.name, self._path(folder, name))
         return name, size
 
-    def open(self, folder: str, name: str) -> BinaryIO:
+    def open(self, folder: str, name: str, max_bytes: int) -> BinaryIO:
         """Download to an unnamed local file: what is verified is what is read, and it is fetched once."""
         local: Any = tempfile.TemporaryFile(prefix="cellstream-", buffering=0)  # noqa: SIM115 - the caller closes it
         try:
             with self._translated(f"read {folder}/{name}"), self.fs.open(self._path(folder, name), "rb") as remote:
-                while piece := remote.read(COPY_BYTES):
+                while local.tell() <= max_bytes and (piece := remote.read(COPY_BYTES)):
                     local.write(piece)
         except BaseException:
             local.close()

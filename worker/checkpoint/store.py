@@ -199,7 +199,7 @@ class CheckpointStore:
         if ref.size_bytes > self.max_bytes:
             raise CheckpointDamaged(f"{ref.path}: {ref.size_bytes} bytes, at most {self.max_bytes} are read")
         try:
-            with self.folders.open(self._folder(ref.topic, ref.partition), ref.name) as file:
+            with self.folders.open(self._folder(ref.topic, ref.partition), ref.name, ref.size_bytes) as file:
                 found = _digest(file)
                 if found != ref.digest:
                     raise CheckpointDamaged(f"{ref.path}: SHA-256 is {found[:16]}..., expected {ref.digest[:16]}...")

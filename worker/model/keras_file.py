@@ -17,9 +17,16 @@ from typing import Any
 
 from worker.artifact import MAX_MODEL_BYTES
 from worker.errors import ArtifactRefused
+from worker.model.weights_file import verify_weights
 
 MEMBERS = {"metadata.json": 1 << 16, "config.json": 16 << 20, "model.weights.h5": MAX_MODEL_BYTES}
 MAX_DEPTH = 200
+MODEL_MODULES = frozenset(
+    (
+        "activations", "constraints", "dtype_policies", "initializers", "layers", "losses", "metrics", "models", "ops",
+        "optimizers", "quantizers", "random", "regularizers",
+    )
+)  # fmt: skip
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
@@ -97,8 +104,10 @@ def _verify(content: bytes, name: str) -> None:
                 raise ArtifactRefused(f"{name}: {member} unpacks to {sizes[member]} bytes, too much for this file.")
         try:  # zipfile says RuntimeError of an encrypted member, NotImplementedError of an unknown compression
             config = json.loads(archive.read("config.json"))
+            weights = archive.read("model.weights.h5")
         except (ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-            raise ArtifactRefused(f"{name}: config.json cannot be read: {_first_line(error)}") from None
+            raise ArtifactRefused(f"{name}: a member cannot be read: {_first_line(error)}") from None
+    verify_weights(weights, name)
     for described in _described(config):
         kind, module = described.get("class_name"), described.get("module")
         layer = (described.get("config") or {}).get("name") if isinstance(described.get("config"), dict) else None
@@ -107,7 +116,7 @@ def _verify(content: bytes, name: str) -> None:
                 f"{name}: layer {layer!r} ({kind}) cannot be streamed: it runs code that is stored in the file. "
                 "Use a Keras layer that does the same."
             )
-        own = module is None or module == "builtins" or str(module).split(".")[0] == "keras"
+        own = module is None or module == "builtins" or _is_for_models(str(module))
         if not own or described.get("registered_name") not in (None, kind):
             if _is_registered(described.get("registered_name"), kind):
                 continue
@@ -115,6 +124,12 @@ def _verify(content: bytes, name: str) -> None:
                 f"{name}: layer {layer!r} is a {_bounded(kind)} of {_bounded(module)}, a class that is not Keras' own: "
                 "build the model from Keras' layers, or register the class on this machine (docs/models.md)."
             )
+
+
+def _is_for_models(module: str) -> bool:
+    """Whether a module of Keras holds what models are made of: others have functions that fetch files and run code."""
+    parts = [part for part in module.split(".") if part != "src"]
+    return parts[0] == "keras" and (len(parts) == 1 or parts[1] in MODEL_MODULES)
 
 
 def _is_registered(registered_name: Any, kind: Any) -> bool:
