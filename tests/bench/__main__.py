@@ -15,6 +15,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -26,7 +27,6 @@ from worker.bench.aims import Measured, table
 from worker.bench.rows import ROWS
 from worker.bench.stage import QUICK, Scale, open_stage
 from worker.commands.bench import telling
-from worker.errors import CellstreamError
 from worker.settings import load_settings
 
 
@@ -63,17 +63,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             begun = time.monotonic()
             try:
                 measured += ROWS[name].measure(stage)
-            except CellstreamError as fault:
+            except Exception:  # noqa: BLE001 - whatever one row met, the others took twenty minutes
                 failed.append(name)
-                print(f"{name}: not measured: {fault}", file=sys.stderr)
+                traceback.print_exc()
             print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
         conditions = stage.conditions()
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table(measured))
     if given.json:
         given.json.write_text(json.dumps({"conditions": conditions, "rows": [m.to_json() for m in measured]}, indent=2))
-    if measured and (given.write or not (given.row or given.quick or failed)):
-        print(f"written: {', '.join(map(str, write(measured, conditions)))}", file=sys.stderr)
+    if measured and (given.write or not (given.row or given.quick)):
+        print(f"written: {', '.join(map(str, write(measured, conditions, failed=failed)))}", file=sys.stderr)
     if failed:
         print(f"not measured: {', '.join(failed)}", file=sys.stderr)
     return 1 if failed else 0

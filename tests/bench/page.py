@@ -17,7 +17,11 @@ PICTURES = {"rates": "samples/s, exactly once", "percentiles": "latency at half 
 
 
 def write(
-    measured: Sequence[Measured], conditions: Mapping[str, Any], page: Path = PAGE, day: str | None = None
+    measured: Sequence[Measured],
+    conditions: Mapping[str, Any],
+    page: Path = PAGE,
+    day: str | None = None,
+    failed: Sequence[str] = (),
 ) -> list[Path]:
     """Put the table and the pictures of a run in the place of the former ones.
 
@@ -26,6 +30,7 @@ def write(
         conditions: of the run, see `Stage.conditions`.
         page: has both markers; pictures go beside it.
         day: of the run; None is today.
+        failed: rows that could not be measured.
 
     Returns:
         The files that were written.
@@ -35,7 +40,9 @@ def write(
     assert found, f"{page}: expected the markers {BEGIN} and {END}"
     pictures = list(draw(measured, page.parent))
     lines = [f"Measured {day or time.strftime('%Y-%m-%d')}: {', '.join(f'{k} {v}' for k, v in conditions.items())}."]
-    lines += ["", markdown(measured), ""]
+    if failed:
+        lines[0] += f" Not measured: {', '.join(failed)}."
+    lines += ["", markdown(measured), "", *(f"{row.beside}\n" for row in measured if row.beside)]
     lines += [f"![{PICTURES[path.stem.removeprefix('performance-')]}]({path.name})" for path in pictures]
     page.write_text("\n".join([f"{before}{BEGIN}", *lines, f"{END}{after}"]))
     return [page, *pictures]

@@ -105,20 +105,23 @@ def test_a_row_reaches_its_aim_by_its_median():
 def test_a_run_takes_the_place_of_the_former_one_in_the_page(tmp_path: Path):
     page = tmp_path / "performance.md"
     page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nbehind\n")
-    rates = Measured("rate", Aim(2, at_least=True), (3.0,), "6 by 2", {"cellstream": [6.0], "passthrough": [2.0]})
+    bars = {"cellstream": [6.0], "passthrough": [2.0]}
+    rates = Measured("rate", Aim(2, at_least=True), (3.0,), "6 by 2", bars, "| another table |")
     curves = {"percentiles": [50.0, 99.0, 99.9], "cellstream": [1.0, 2.0, 9.0]}
     latency = Measured("late", Aim(1, at_least=False, form="{:.0f} ms"), (3.0, 2.0), curves=curves)
     for _ in range(2):
-        written = write([rates, latency], {"cores": 2}, page, "today")
+        written = write([rates, latency], {"cores": 2}, page, "today", ["replay"])
         once = [path.read_bytes() for path in written]
     text = page.read_text()
     assert text.startswith(f"before\n\n{BEGIN}\n")
     assert text.endswith(f"\n{END}\n\nbehind\n")
     assert "old" not in text
+    assert "Measured today: cores 2. Not measured: replay.\n" in text
+    assert "| another table |\n" in text
     assert "| rate | >= 2.00 | 3.00 | yes | 6 by 2 |" in text
     assert "| late | <= 1 ms | 2 ms (2 ms..3 ms) | **no** |  |" in text
     assert [path.name for path in written[1:]] == ["performance-rates.svg", "performance-percentiles.svg"]
-    assert [path.read_bytes() for path in write([rates, latency], {"cores": 2}, page, "today")] == once
+    assert [path.read_bytes() for path in write([rates, latency], {"cores": 2}, page, "today", ["replay"])] == once
 
 
 @pytest.mark.broker

@@ -44,6 +44,7 @@ class Measured:
         values: one for each round.
         made_of: the absolute numbers behind it, in words.
         curves: for pictures: name -> numbers.
+        beside: more for a page, in Markdown.
     """
 
     what: str
@@ -51,6 +52,7 @@ class Measured:
     values: tuple[float, ...]
     made_of: str = ""
     curves: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    beside: str = ""
 
     @property
     def reached(self) -> bool:

@@ -12,6 +12,8 @@ from rich.table import Table
 
 from worker.bench.contestant import Lap
 
+HEADINGS = ("contestant", "samples/s", "from..to", "CPU us", "ratio", "first s", "MiB")
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -47,6 +49,19 @@ class Row:
     rss_bytes: int
     laps: tuple[Lap, ...]
 
+    def cells(self) -> tuple[str, ...]:
+        """What stands below `HEADINGS`."""
+        rate = self.samples_per_s
+        return (
+            self.name,
+            f"{rate.median:,.0f}",
+            f"{rate.min:,.0f}..{rate.max:,.0f}",
+            f"{self.cpu_us.median:,.2f}",
+            "" if self.ratio is None else f"{self.ratio.median:.3g}",
+            f"{self.first_output_s:.1f}",
+            f"{self.rss_bytes / 2**20:,.0f}",
+        )
+
 
 @dataclass(frozen=True)
 class Report:
@@ -72,21 +87,17 @@ class Report:
     def table(self) -> Table:
         """The rows for a terminal of 80 columns or more."""
         table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0))
-        table.add_column("contestant", no_wrap=True)
-        for heading in ("samples/s", "from..to", "CPU us", "ratio", "first s", "MiB"):
+        table.add_column(HEADINGS[0], no_wrap=True)
+        for heading in HEADINGS[1:]:
             table.add_column(heading, justify="right", no_wrap=True)
         for row in self.rows:
-            rate = row.samples_per_s
-            table.add_row(
-                row.name,
-                f"{rate.median:,.0f}",
-                f"{rate.min:,.0f}..{rate.max:,.0f}",
-                f"{row.cpu_us.median:,.2f}",
-                "" if row.ratio is None else f"{row.ratio.median:.3g}",
-                f"{row.first_output_s:.1f}",
-                f"{row.rss_bytes / 2**20:,.0f}",
-            )
+            table.add_row(*row.cells())
         return table
+
+    def markdown(self) -> str:
+        """The rows for a page, and what stands below them."""
+        lines = [HEADINGS, ("---",) * len(HEADINGS), *(row.cells() for row in self.rows)]
+        return "\n".join([*(f"| {' | '.join(cells)} |" for cells in lines), "", *self.words()])
 
     def words(self) -> list[str]:
         """What stands below the table."""
