@@ -70,6 +70,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         conditions = stage.conditions()
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table(measured))
+    for row in measured:
+        if row.beside:
+            console.print(f"{row.beside}\n", highlight=False, markup=False)
     if given.json:
         given.json.write_text(json.dumps({"conditions": conditions, "rows": [m.to_json() for m in measured]}, indent=2))
     if measured and (given.write or not (given.row or given.quick)):

@@ -80,6 +80,9 @@ def bench(
         print(json.dumps({"conditions": stage.conditions(), "rows": [m.to_json() for m in measured]}, indent=2))
         return
     console.print(aims.table(measured))
+    for found in measured:
+        if found.beside:
+            console.print(f"{found.beside}\n", highlight=False, markup=False)
     console.print(", ".join(f"{name} {value}" for name, value in stage.conditions().items()), highlight=False)
 
 
