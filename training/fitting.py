@@ -21,6 +21,7 @@ from worker.model.tensorflow_setup import setup_tensorflow
 
 if TYPE_CHECKING:
     from worker.artifact import Artifact
+    from worker.decision import DecisionRule
 
 # epoch (from 1), training loss, validation loss
 OnEpoch = Callable[[int, float, float], None]
@@ -58,8 +59,8 @@ class Fitted:
         write_history(self.history, self.facts["best_epoch"], directory, self.facts["dataset"])
         return artifact
 
-    def write_model(self, directory: Path) -> Artifact:
-        """Write the artifact alone; see `write`."""
+    def write_model(self, directory: Path, decision: DecisionRule | None = None) -> Artifact:
+        """Write the artifact alone, with a rule for decisions if there is one; see `write`."""
         from worker.artifact import write_artifact
 
         return write_artifact(
@@ -69,6 +70,7 @@ class Fitted:
             classes=self.classes,
             training=self.facts,
             scaling=self.scaling.facts(self.features),
+            decision=decision,
         )
 
 

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from training.calibration import calibration_error, fit_temperatures
 from training.datasets import Sequences, Split, folds_of, join
+from training.decisions import judge, require_one_label, rule_for
 from training.evaluation import accuracy_by_share, predict
 from training.fitting import Fitted, Member, OnEpoch, fit_member, is_padded, outputs_of, versions
 from training.history import write_histories
@@ -29,6 +30,7 @@ from worker.model.tensorflow_setup import setup_tensorflow
 
 if TYPE_CHECKING:
     from worker.artifact import Artifact
+    from worker.decision import DecisionRule
 
 # Seeds of members are apart, so that two ensembles of neighbouring seeds share none.
 APART = 1000
@@ -39,16 +41,18 @@ class FittedEnsemble(Fitted):
     """An ensemble as one model.
 
     Attributes:
+        rule: when its answers are sure enough; None for no rule.
         members: its networks, in the order of their folds.
         trajectories: out of fold, as the members said them: neither smoothed nor calibrated.
     """
 
+    rule: DecisionRule | None
     members: tuple[Member, ...]
     trajectories: Trajectories
 
     def write(self, directory: Path) -> Artifact:
         """Write the artifact, and histories and trajectories beside it; see `Fitted.write`."""
-        artifact = self.write_model(directory)
+        artifact = self.write_model(directory, self.rule)
         histories = [(member.history, member.best_epoch) for member in self.members]
         write_histories(histories, directory, self.facts["dataset"])
         self.trajectories.write(directory)
@@ -62,6 +66,7 @@ def fit_folds(
     *,
     folds: int = 4,
     smoothing: float = 0.0,
+    decision: str | None = None,
     on_epoch: OnEpoch | None = None,
 ) -> FittedEnsemble:
     """Train a member for each fold of training and validation, and put them into one streamable model.
@@ -72,15 +77,18 @@ def fit_folds(
         seed: of folds and members.
         folds: how many, at least 2.
         smoothing: share of the past in the answers, 0 <= smoothing < 1.
+        decision: what a rule for decisions is for, see `training.decisions.rule_for`; None for no rule.
         on_epoch: called after each epoch, with epochs counted on over the members.
 
     Raises:
-        UsageError: there are fewer streams than folds.
+        UsageError: there are fewer streams than folds, or labels change within sequences and a decision is wanted.
     """
     setup_tensorflow()
     started = time.monotonic()
     pool = join(parts.train, parts.validation)
     division = folds_of(pool, folds, seed)
+    if decision is not None:
+        require_one_label(labels_along(pool))
     # One for all: it says where a feature lies, and nothing of labels. Members that scale alike cost the stream once.
     scaling = Scaling.of(pool.inputs)
     padded = is_padded(parts)
@@ -107,6 +115,17 @@ def fit_folds(
     temperatures = fit_temperatures(smooth)
     model = ensemble(pool.name, [member.model for member in members], smoothing, temperatures)
     answers = predict(model, parts.test.inputs)
+    rule, decided = None, {}
+    if decision is not None:
+        final = smooth.calibrated(temperatures)
+        rule = rule_for(final, decision)
+        unseen = Trajectories(
+            tuple(own.astype(np.float64) for own in answers),
+            labels_along(parts.test),
+            pool.classes,
+            parts.test.stream_ids,
+        )
+        decided = {"out_of_fold": judge(rule, final).facts(), "test": judge(rule, unseen).facts()}
     facts = {
         "dataset": pool.name,
         "sequences": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
@@ -123,11 +142,12 @@ def fit_folds(
             },
         },
         "accuracy": accuracy_by_share(answers, labels_along(parts.test)),
+        **({"decision": decided} if decided else {}),
         "seconds": round(time.monotonic() - started, 1),
         "versions": versions("aeon", "keras", "numpy", "tensorflow"),
     }
     return FittedEnsemble(
-        model, pool.features, outputs_of(pool.classes), scaling, {}, facts, tuple(members), trajectories
+        model, pool.features, outputs_of(pool.classes), scaling, {}, facts, rule, tuple(members), trajectories
     )
 
 

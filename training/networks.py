@@ -82,8 +82,8 @@ PRESETS = {
         l2=3e-4,
         label_smoothing=0.05,
         learning_rate=5e-3,
-        epochs=100,
-        patience=20,
+        epochs=300,
+        patience=40,
     ),
     "seed-32-16-8": Recipe(),
 }

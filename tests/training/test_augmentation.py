@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from training.augmentation import augmented_batches, changed, played
@@ -22,6 +22,7 @@ def recording(timesteps: int, seed: int = 0) -> np.ndarray:
 
 
 @given(timesteps=st.integers(2, 200), warp=st.floats(0, 1), seed=st.integers(0, 1000))
+@settings(deadline=None)
 def test_a_changed_speed_keeps_order_beginning_and_end(timesteps: int, warp: float, seed: int) -> None:
     places = played(timesteps, warp, np.random.default_rng(seed))
     assert places[0] == 0
