@@ -28,6 +28,7 @@ _ITEMS = {
     "4a": ("next interval, as a number and as a class", "intervals", "next_interval"),
     "4b": ("several series, one LSTM each", "intervals", "several_series"),
     "4c": ("series by LSTM, by CNN, by both", "series_classifiers", "classifiers"),
+    "4d": ("labels of timesteps by LSTM and CRF", "labelled_timesteps", "labelled_timesteps"),
     "5a": ("different lengths: padded, masked, best weights kept", "lengths", "masked_training"),
     "5b": ("what a mask means", "lengths", "masked_semantics"),
     "5c": ("a flat table to sequences and batches", "lengths", "grouped"),
