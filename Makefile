@@ -12,7 +12,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench experiments chaos soak lock clean
+.PHONY: help venv demo test check format bench experiments chaos soak fuzz lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -46,6 +46,9 @@ chaos: $(VENV)/test.stamp  ## one fault on a real broker, held to all laws: make
 
 soak: $(VENV)/test.stamp  ## a random mix of all faults: make soak ARGS='--kills 1000 --faults 200 --seed 1'; ten minutes alone
 	@$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone
+	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --output-file requirements/worker.txt pyproject.toml
