@@ -8,11 +8,12 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # Test files that run at once, each process with brokers of its own; much of their time is waiting.
 JOBS ?= 2
+AUDIT := $(VENV)/audit/bin
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench experiments chaos soak fuzz lock clean
+.PHONY: help venv demo test check format bench experiments chaos soak fuzz audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -50,10 +51,18 @@ soak: $(VENV)/test.stamp  ## a random mix of all faults: make soak ARGS='--kills
 fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone
 	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+audit: $(VENV)/audit.stamp  ## known vulnerabilities of what requirements/*.txt lock; asks PyPI, so it needs the network
+	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes $(foreach file,worker demo test,--requirement requirements/$(file).txt) $(ARGS)
+
+sbom: $(VENV)/audit.stamp  ## sbom.json: what the worker is made of, by its lock (CycloneDX); needs no network
+	$(AUDIT)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file sbom.json \
+		requirements/worker.txt $(ARGS)
+
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --output-file requirements/worker.txt pyproject.toml
 	$(LOCK) --extra training --output-file requirements/demo.txt pyproject.toml
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
+	$(LOCK) --python-version 3.11 --output-file requirements/audit.txt requirements/audit.in
 
 clean:  ## remove what the targets made: environment, fetched jars, caches
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -63,6 +72,12 @@ $(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: requirements/%.txt pypro
 	@echo "installing requirements/$*.txt into $(VENV); the first time takes some minutes"
 	@$(INSTALL) --require-hashes --requirement $<
 	@$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# Apart from the rest: what examines the packages is none of them, and needs other versions of some.
+$(VENV)/audit.stamp: requirements/audit.txt | $(VENV)/python.stamp
+	@$(BIN)/python -m venv $(VENV)/audit
+	@$(AUDIT)/python -m pip install --disable-pip-version-check --quiet --require-hashes --requirement $<
 	@touch $@
 
 $(VENV)/python.stamp:
