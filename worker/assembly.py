@@ -10,10 +10,12 @@ from functools import partial
 import structlog
 
 from worker.admin import Cluster
-from worker.artifact import RESERVED_FEATURES, read_artifact
+from worker.artifact import RESERVED_FEATURES, Manifest, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.cloud_events import CloudEvents
 from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCodec
+from worker.codecs.objects import ObjectCodec
+from worker.codecs.registered import RegisteredCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
@@ -31,6 +33,8 @@ from worker.observer import Observer, TimedModel
 from worker.order import Order
 from worker.reading import Reader
 from worker.recovery import Policies
+from worker.registered_encoding import AvroEncoder, RegisteredJsonEncoder, output_schema
+from worker.registry import SCHEMA_TYPES, Registry
 from worker.rights import worker_rights
 from worker.sequences import REASONS
 from worker.settings import Settings
@@ -40,7 +44,13 @@ log = structlog.get_logger("cellstream")
 
 TOPICS_WITHIN_S = 3.0
 ENCODERS = {"json": ProbabilityEncoder, "msgpack": MsgpackEncoder}
-CONTENT_TYPES = {"json": "application/json", "msgpack": "application/msgpack"}
+REGISTERED_ENCODERS = {"avro": AvroEncoder, "json-schema": RegisteredJsonEncoder}
+CONTENT_TYPES = {
+    "json": "application/json",
+    "msgpack": "application/msgpack",
+    "avro": "application/vnd.confluent.avro",
+    "json-schema": "application/vnd.confluent.json",
+}
 
 
 @contextmanager
@@ -74,9 +84,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     engine = Engine(
         TimedModel(model, metrics),
         Reader(codec, settings.stream_id_from, _timestep_header(settings)),
-        ENCODERS[settings.output_codec](
-            manifest.classes, artifact.digest[:12], () if manifest.decision is None else manifest.decision.classes
-        ),
+        _encoder(settings, manifest, artifact.digest[:12]),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,
@@ -170,8 +178,17 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
         raise UsageError(f"--stream-id-from {settings.stream_id_from}: that field holds something else of a sample")
     if settings.input_codec == "float32":
         return Float32Codec(len(features), *limits, settings.missing)
+    if settings.input_codec in SCHEMA_TYPES:
+        plain = _object_codec(settings, features, MsgpackCodec if settings.input_codec == "avro" else JsonCodec)
+        return RegisteredCodec(plain, SCHEMA_TYPES[settings.input_codec], _registry(settings))
+    return _object_codec(settings, features, MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec)
+
+
+def _object_codec(settings: Settings, features: tuple[str, ...], kind: type[ObjectCodec]) -> Codec:
+    limits = settings.max_record_bytes, settings.max_samples_per_record
+    stream_id = field_path(settings.stream_id_from)
     codec = partial(
-        MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec,
+        kind,
         features,
         *limits,
         missing=settings.missing,
@@ -194,6 +211,30 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
 def _timestep_header(settings: Settings) -> str | None:
     kind, _, name = (settings.timestep_from or "").partition(":")
     return name if kind == "header" and settings.judges_order else None
+
+
+def _registry(settings: Settings) -> Registry:
+    assert settings.schema_registry_url is not None
+    return Registry(settings.schema_registry_url, settings.schema_registry_auth)
+
+
+def _encoder(settings: Settings, manifest: Manifest, model: str) -> ProbabilityEncoder:
+    """What writes the events.
+
+    Raises:
+        Refused: their schema is not registered.
+    """
+    decisions = () if manifest.decision is None else manifest.decision.classes
+    if settings.output_codec in ENCODERS:
+        return ENCODERS[settings.output_codec](manifest.classes, model, decisions)
+    wanted = output_schema(settings)
+    with _registry(settings) as registry:
+        schema_id = registry.registered(*wanted)
+    if schema_id is None:
+        raise Refused(
+            f"the schema of the events is not registered as {wanted[0]}. Register it with `cellstream topics`"
+        )
+    return REGISTERED_ENCODERS[settings.output_codec](manifest.classes, model, schema_id, decisions)
 
 
 def _cloud_events(settings: Settings) -> CloudEvents | None:

@@ -19,7 +19,7 @@ FILE, PROPERTY_FILE = "_file", ".file"
 OWN_FILES = frozenset(
     f"sasl.oauthbearer.assertion.{name}" for name in ("file", "jwt.template.file", "private.key.file")
 )
-_SECRET = re.compile(r"(password|passphrase|secret|key\.pem|jaas\.config)$")
+_SECRET = re.compile(r"(password|passphrase|secret|registry_auth|key\.pem|jaas\.config)$")
 
 Spell = Callable[[str], str]
 

@@ -31,6 +31,7 @@ from worker.setting_files import is_secret, read_properties, read_settings
 
 PREFIX = "CELLSTREAM_"
 OutOfOrder: TypeAlias = Literal["accept", "drop", "dead_letter", "reset"] | None
+REGISTERED = ("avro", "json-schema")
 TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
 
 # Delivery rests on these librdkafka properties; a pass-through could only break it.
@@ -87,8 +88,19 @@ class Settings(BaseModel):
     output_per: Literal["sample", "record"] = Field(
         "sample", description="an event for each sample, or one with lists for all samples of a record"
     )
-    input_codec: Literal["json", "msgpack", "float32"] = Field("json", description="codec of sample values")
-    output_codec: Literal["json", "msgpack"] = Field("json", description="codec of probability values")
+    input_codec: Literal["json", "msgpack", "float32", "avro", "json-schema"] = Field(
+        "json", description="codec of sample values"
+    )
+    output_codec: Literal["json", "msgpack", "avro", "json-schema"] = Field(
+        "json", description="codec of probability values"
+    )
+    schema_registry_url: str | None = Field(
+        None, pattern=r"^https?://[^\s]+$", description="Schema Registry for avro and json-schema; several with commas"
+    )
+    schema_registry_auth: str | None = Field(None, description="USER:PASSWORD for the Schema Registry [none]")
+    output_subject: Literal["topic", "record", "topic_record"] = Field(
+        "topic", description="naming strategy of the subject of the output schema"
+    )
     missing: Literal["refuse", "zero", "last", "nan"] = Field(
         "refuse", description="what a missing (null) feature becomes"
     )
@@ -197,6 +209,9 @@ class Settings(BaseModel):
         lonely = [name for name in ("metrics_tls_key", "metrics_tls_client_ca") if getattr(self, name)]
         if lonely and not self.metrics_tls_certificate:
             raise ValueError(f"{', '.join(lonely)}: without a certificate there is no TLS; set metrics_tls_certificate")
+        registered = [name for name in ("input_codec", "output_codec") if getattr(self, name) in REGISTERED]
+        if registered and self.schema_registry_url is None:
+            raise ValueError(f"{', '.join(registered)}: set schema_registry_url")
         named = {name: getattr(self, name) for name in ("features_from", "timestep_from", "event_time_from")}
         mapped = [name for name, where in named.items() if where and not str(where).startswith("header:")]
         if self.input_codec == "float32" and mapped:

@@ -83,6 +83,8 @@ def publish(
 
     Example: `cellstream publish basic-motions --rate 200`
     """
+    if settings.input_codec not in ENCODERS:
+        raise UsageError(f"--input-codec {settings.input_codec}: this command writes {', '.join(ENCODERS)}")
     encode = ENCODERS[settings.input_codec]
     fields = Fields(stream_id_column, timestamp_column)
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

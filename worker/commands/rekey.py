@@ -22,7 +22,7 @@ from worker.logs import configure_logging
 from worker.options import with_settings
 from worker.rekey import Copier, Places, Rekeyer
 from worker.rights import rekey_group, rekey_rights
-from worker.settings import Settings
+from worker.settings import REGISTERED, Settings
 
 log = structlog.get_logger("cellstream")
 
@@ -111,6 +111,8 @@ def _topics(cluster: Cluster, settings: Settings, from_topic: str) -> tuple[Topi
 def _assemble(settings: Settings, origin: Topic, group_id: str, until_end: bool) -> Rekeyer:
     conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
     path = field_path(settings.stream_id_from)
+    if path is not None and settings.input_codec in REGISTERED:
+        raise UsageError(f"--stream-id-from: rekey reads no fields of {settings.input_codec}; take key or header:NAME")
     format = MSGPACK if settings.input_codec == "msgpack" else JSON
     said = {"enable.partition.eof": "true"} if until_end else {}
     return Rekeyer(

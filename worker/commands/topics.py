@@ -14,15 +14,20 @@ from rich.table import Table
 from worker.admin import BROKER_DEFAULT, Cluster, Topic
 from worker.commands.rights_report import rights_report
 from worker.commands.topic_plan import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
-from worker.errors import FatalFault, Refused
+from worker.errors import FatalFault, Refused, TransientFault
 from worker.options import with_settings
+from worker.registered_encoding import output_schema
+from worker.registry import SCHEMA_TYPES, Registry
 from worker.settings import Settings
 
 _VISIBLE_WITHIN_S = 10.0
 _COLOURS = {"created": "green", "exists": "green", "differs": "yellow", "missing": "yellow", "unsafe": "red"}
 
 
-@with_settings("bootstrap_servers", "input_topic", "output_topic", "dead_letter_topic", "group_id", "delivery")
+@with_settings(
+    "bootstrap_servers", "input_topic", "output_topic", "dead_letter_topic", "group_id", "delivery", "output_codec",
+    "output_per", "output_subject", "schema_registry_url", "schema_registry_auth",
+)  # fmt: skip
 def topics(
     settings: Settings,
     *,
@@ -59,6 +64,8 @@ def topics(
 
     With --acls it prints the least rights of a worker with these settings, for a cluster with an authorizer.
 
+    With an output codec that takes a schema, the schema of the events is registered, or with --check looked for.
+
     Example: `cellstream topics --partitions 8 --replication-factor 3 --retention-hours 72`
     """
     if acls:
@@ -67,11 +74,16 @@ def topics(
     cluster = Cluster(settings.kafka_conf())
     wanted = wanted_topics(settings, partitions, replication_factor, retention_hours)
     findings = ensure_topics(cluster, wanted, create=not check)
+    schema = ensure_schema(settings, create=not check) if settings.output_codec in SCHEMA_TYPES else None
     if as_json:
-        typer.echo(json.dumps(topics_report(cluster, findings), indent=2))
+        typer.echo(json.dumps(topics_report(cluster, findings) | ({"schema": schema} if schema else {}), indent=2))
     else:
         Console(highlight=False).print(topics_table(findings))
+        if schema and schema["id"] is not None:
+            Console(highlight=False, soft_wrap=True).print(f"schema {schema['id']} is {schema['subject']}")
     raise_problems(findings)
+    if schema and schema["id"] is None:
+        raise FatalFault(f"the schema is not registered as {schema['subject']}\n  -> run this without --check")
 
 
 def wanted_topics(
@@ -87,6 +99,23 @@ def wanted_topics(
         "dead letters": settings.dead_letter_topic,
     }
     return [Wanted(role, name, partitions, replication_factor, retention_hours) for role, name in names.items()]
+
+
+def ensure_schema(settings: Settings, *, create: bool) -> dict[str, Any]:
+    """Register the schema of the events, if asked to; its subject and its ID, None where there is none.
+
+    Raises:
+        Refused: it is not compatible with what is registered.
+        FatalFault: the registry does not answer, or refuses.
+    """
+    assert settings.schema_registry_url is not None
+    subject, schema_type, text = output_schema(settings)
+    try:
+        with Registry(settings.schema_registry_url, settings.schema_registry_auth) as registry:
+            find = registry.register if create else registry.registered
+            return {"subject": subject, "id": find(subject, schema_type, text)}
+    except TransientFault as fault:
+        raise FatalFault(str(fault)) from None
 
 
 def ensure_topics(cluster: Cluster, wanted: list[Wanted], *, create: bool) -> list[Finding]:

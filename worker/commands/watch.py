@@ -18,9 +18,10 @@ from rich.live import Live
 
 from worker.admin import partition_count
 from worker.commands.event_view import Event, EventView, one_json_line, one_line, parse_event
-from worker.errors import FatalFault
+from worker.errors import FatalFault, UsageError
 from worker.msgpack_encoding import json_of
 from worker.options import with_settings
+from worker.registry import HEADER_BYTES
 from worker.settings import Settings
 
 POLL_S = 0.1
@@ -28,6 +29,11 @@ POLL_RECORDS = 1_000
 REDRAWS_PER_S = 8
 
 Shown = list[tuple[bytes, Event]]
+READERS: dict[str, Callable[[bytes], bytes]] = {
+    "json": bytes,
+    "msgpack": json_of,
+    "json-schema": lambda value: value[HEADER_BYTES:],
+}
 
 
 @with_settings("bootstrap_servers", "output_topic", "output_codec")
@@ -51,7 +57,9 @@ def watch(
     consumer = _reader(settings, OFFSET_BEGINNING if from_beginning else OFFSET_END)
     console = Console()
     view = EventView(rows, settings.output_topic)
-    read = json_of if settings.output_codec == "msgpack" else bytes
+    read = READERS.get(settings.output_codec)
+    if read is None:
+        raise UsageError(f"--output-codec {settings.output_codec}: this command reads {', '.join(READERS)}")
     live = console.is_terminal and not as_json
     with _asked_to_stop() as stop, _screen(console, view) if live else _lines(as_json) as show:
         left = limit

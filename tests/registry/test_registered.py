@@ -1,0 +1,220 @@
+"""Samples and events by schemas mean what the same objects mean in JSON, whatever schema they were written with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from io import BytesIO
+from typing import Any
+
+import fastavro
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.registry.small import SmallRegistry, small_registry
+from worker import registry as registry_module
+from worker.assembly import _codec, _encoder
+from worker.commands.topics import ensure_schema
+from worker.encoding import ProbabilityEncoder
+from worker.errors import Refused, TransientFault, UsageError
+from worker.registered_encoding import AvroEncoder, RegisteredJsonEncoder, avro_schema
+from worker.registry import Registry, header
+from worker.sequences import REASONS, Closing
+from worker.settings import Settings, load_settings
+
+NAMES = ("x", "y")
+LAX = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+
+
+@pytest.fixture(scope="module")
+def registry() -> Iterator[SmallRegistry]:
+    with small_registry() as running:
+        yield running
+
+
+def record(*fields: tuple[str, Any]) -> dict[str, Any]:
+    return {"type": "record", "name": "Sample", "fields": [{"name": name, "type": kind} for name, kind in fields]}
+
+
+def array(kind: Any) -> dict[str, Any]:
+    return {"type": "array", "items": kind}
+
+
+# One producer after the other: other widths, another order, more fields, another form.
+SCHEMAS = [
+    record(("x", "float"), ("y", "float")),
+    record(("note", "string"), ("y", "double"), ("x", "int"), ("end_of_sequence", ["null", "boolean"])),
+    record(("features", array("double")), ("timestep", ["null", "long"])),
+    record(("samples", array(array("float")))),
+]
+
+
+def written(schema: Any, value: Any, schema_id: int) -> bytes:
+    stream = BytesIO(header(schema_id))
+    stream.seek(0, 2)
+    fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), value)
+    return stream.getvalue()
+
+
+def of(registry: SmallRegistry, **others: Any) -> Settings:
+    return Settings(schema_registry_url=registry.url, input_codec="avro", output_codec="avro", **others)
+
+
+numbers = st.floats(-1e6, 1e6, width=32)
+samples = st.lists(st.tuples(st.integers(0, 3), st.integers(-9, 9), numbers, st.booleans()), max_size=12)
+
+
+@given(samples)
+@LAX
+def test_a_sample_means_the_same_whatever_schema_it_was_written_with(
+    registry: SmallRegistry, found: list[tuple[int, int, float, bool]]
+) -> None:
+    ids = [registry.add(schema) for schema in SCHEMAS]
+    avro, objects = [], []
+    for which, x, y, end in found:
+        value: dict[str, Any] = [
+            {"x": x, "y": y},
+            {"note": "n", "x": x, "y": y, "end_of_sequence": end or None},
+            {"features": [x, y], "timestep": 5 if end else None},
+            {"samples": [[x, y], [y, x]]},
+        ][which]
+        avro.append(written(SCHEMAS[which], value, ids[which]))
+        objects.append(json.dumps(value).encode())
+    one = _codec(of(registry), NAMES).decode(avro)
+    other = _codec(Settings(), NAMES).decode(objects)
+    np.testing.assert_array_equal(one.inputs, other.inputs)
+    assert (one.counts.tolist(), one.ends, one.bad) == (other.counts.tolist(), other.ends, {})
+
+
+@given(st.binary(max_size=40), st.integers(1, 4))
+@LAX
+def test_any_bytes_are_a_sample_or_a_bad_record_and_touch_no_other(
+    registry: SmallRegistry, rest: bytes, which: int
+) -> None:
+    for schema in SCHEMAS:
+        registry.add(schema)
+    good = written(SCHEMAS[0], {"x": 1.0, "y": 2.0}, registry.add(SCHEMAS[0]))
+    for value in (rest, header(which) + rest):
+        decoded = _codec(of(registry), NAMES).decode([good, value, None, good])
+        assert decoded.inputs[[0, -1]].tolist() == [[1, 2]] * 2
+        assert set(decoded.bad) <= {1}
+        assert decoded.counts.sum() == len(decoded.inputs)
+
+
+def test_an_id_that_nobody_knows_is_a_bad_record_and_is_not_asked_for_with_every_record(
+    registry: SmallRegistry,
+) -> None:
+    codec, unknown = _codec(of(registry), NAMES), header(99_999) + b"rest"
+    reasons = [fault.reason for fault in codec.decode([unknown, b"", b"\0\0\0", b"\1" + unknown[1:]]).bad.values()]
+    assert reasons == ["unknown_schema", "no_schema_id", "no_schema_id", "no_schema_id"]
+    before = registry.asked
+    assert list(codec.decode([unknown] * 50).bad) == list(range(50))
+    assert registry.asked == before
+    text = registry.add({"type": "object"}, "JSON")
+    assert codec.decode([header(text) + b"{}"]).bad[0].reason == "unknown_schema"
+
+
+def test_a_registry_that_is_away_is_nobodys_bad_record(
+    registry: SmallRegistry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = written(SCHEMAS[0], {"x": 1.0, "y": 2.0}, registry.add(SCHEMAS[0]))
+    monkeypatch.setattr(registry_module, "WAIT_S", 0.0)
+    codec = _codec(of(registry), NAMES)
+    registry.away = True
+    try:
+        with pytest.raises(TransientFault, match="does not answer"):
+            codec.decode([value])
+    finally:
+        registry.away = False
+    assert codec.decode([value]).inputs.tolist() == [[1, 2]]
+    registry.away = True
+    try:
+        assert codec.decode([value]).inputs.tolist() == [[1, 2]], "what is known is not asked for"
+    finally:
+        registry.away = False
+    gone = _codec(Settings(schema_registry_url="http://127.0.0.1:9", input_codec="avro"), NAMES)
+    with pytest.raises(TransientFault, match="does not answer"):
+        gone.decode([value])
+
+
+probabilities = st.one_of(st.floats(0, 1, width=32), st.sampled_from([float("nan")]))
+events = st.lists(
+    st.tuples(st.text(min_size=1, max_size=5), st.integers(0, 2**40), st.integers(0, 2), st.integers(0, 2**62)),
+    min_size=1,
+    max_size=4,
+)
+
+
+@given(events, st.integers(1, 3), st.booleans(), st.integers(-1, 2**42), st.data())
+@LAX
+def test_events_in_avro_and_json_schema_say_what_those_in_json_say(
+    found: list[tuple[str, int, int, int]], classes: int, per_record: bool, time: int, data: Any
+) -> None:
+    names = [f"class {i}" for i in range(classes)]
+    encoders = [ProbabilityEncoder(names, "abc"), RegisteredJsonEncoder(names, "abc", 7), AvroEncoder(names, "abc", 8)]
+    counts = np.array([data.draw(st.integers(1, 70)) for _ in found]) if per_record else None
+    size = len(found) if counts is None else int(counts.sum())
+    outputs = np.array(data.draw(st.lists(probabilities, min_size=size * classes, max_size=size * classes)), np.float32)
+    outputs = outputs.reshape(size, classes)
+    told = []
+    for encoder in encoders:
+        prefixes = [encoder.prefix(name.encode(), 3, start, sample) for name, start, sample, _ in found]
+        steps, offsets = np.array([n for *_, n in found]), [start + 1 for _, start, *_ in found]
+        values = encoder.encode(3, prefixes, steps, outputs, [time] * len(found), offsets, counts)
+        for name, start, sample, n in found:
+            over = Closing(0, 0, True, name.encode(), start, sample, n % 1000 + 1, 1 + n % (len(REASONS) - 1))
+            values.append(encoder.closing(3, over, time, start + 1))
+        told.append(values)
+    assert [header(7) + value for value in told[0]] == told[1]
+    schema = fastavro.parse_schema(json.loads(avro_schema(per_record)))
+    for value, packed in zip(told[0], told[2], strict=True):
+        stream = BytesIO(packed[5:])
+        event = fastavro.schemaless_reader(stream, schema, None)
+        assert packed[:5] == header(8)
+        assert stream.tell() == len(packed) - 5
+        event["source"] = [event.pop("partition"), event.pop("offset")]
+        expected = json.loads(value)
+        assert in_float32({k: v for k, v in event.items() if v is not None}) == in_float32(
+            {k: v for k, v in expected.items() if v is not None}
+        )
+
+
+def in_float32(found: Any) -> Any:
+    if isinstance(found, dict):
+        return {name: in_float32(value) for name, value in found.items()}
+    if isinstance(found, list):
+        return [in_float32(value) for value in found]
+    return float(np.float32(found)) if isinstance(found, float) else found
+
+
+def test_the_schema_of_the_events_is_registered_by_topics_and_found_by_the_worker(registry: SmallRegistry) -> None:
+    for codec, kind in (("avro", AvroEncoder), ("json-schema", RegisteredJsonEncoder)):
+        chosen = of(registry, output_topic=f"out-{codec}").model_copy(update={"output_codec": codec})
+        with pytest.raises(Refused, match=f"out-{codec}-value.*cellstream topics"):
+            _encoder(chosen, ("p",), "abc")
+        assert ensure_schema(chosen, create=False) == {"subject": f"out-{codec}-value", "id": None}
+        made = ensure_schema(chosen, create=True)
+        assert made == ensure_schema(chosen, create=True) == ensure_schema(chosen, create=False)
+        encoder = _encoder(chosen, ("p",), "abc")
+        assert type(encoder) is kind
+        assert encoder.prefix(b"a", 0, 1, 0)[:5] == header(made["id"])
+
+
+@pytest.mark.parametrize(
+    ("strategy", "subject"),
+    [("topic", "t-value"), ("record", "cellstream.Event"), ("topic_record", "t-cellstream.Event")],
+)
+def test_a_subject_is_named_as_confluents_serializers_name_it(
+    registry: SmallRegistry, strategy: Any, subject: str
+) -> None:
+    made = ensure_schema(of(registry, output_topic="t", output_subject=strategy), create=True)
+    assert made["subject"] == subject
+
+
+def test_a_codec_with_schemas_needs_a_registry() -> None:
+    with pytest.raises(UsageError, match="schema_registry_url"):
+        load_settings({"input_codec": "avro"}, {}, None)
+    with pytest.raises(UsageError, match="schema_registry_url"):
+        Registry("nonsense")

@@ -1,0 +1,132 @@
+"""Values with a schema ID in front: `avro` and `json-schema`, read as the objects that they are.
+
+The schema that a value was written with is asked for once. By it the value becomes an object, and what the object means
+the codec of objects says: features by their names, or `features`, or `samples`. So a producer's schema may have other
+fields, in another order, and may change, as long as those stay; numbers of any width are numbers.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable, Sequence
+from io import BytesIO
+from typing import Any
+
+import msgspec
+
+from worker.codecs.codec import Codec, Decoded, Sample
+from worker.errors import BadRecord, UsageError
+from worker.registry import HEADER_BYTES, MAGIC, Registry
+
+# What a damaged value, or one of another schema, makes the Avro library raise.
+NOT_AVRO = (
+    *(EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, StopIteration),
+    struct.error,
+)
+
+Transcode = Callable[[bytes], bytes]
+
+
+class RegisteredCodec(Codec):
+    """Read values by the schemas that they name.
+
+    Args:
+        plain: reads the objects: of MessagePack for `AVRO`, of JSON for `JSON`.
+        schema_type: the registry's word.
+        registry: has the schemas.
+    """
+
+    def __init__(self, plain: Codec, schema_type: str, registry: Registry) -> None:
+        super().__init__(plain.features, plain.max_bytes, plain.max_samples, plain.missing, plain.timesteps)
+        self._plain = plain
+        self._schema_type = schema_type
+        self.registry = registry
+        self._transcode = {"AVRO": avro_transcoder, "JSON": _json_transcoder}[schema_type]
+        self._transcoders: dict[bytes, Transcode] = {}
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode a poll's values.
+
+        Raises:
+            TransientFault: the registry does not answer.
+        """
+        objects: list[bytes | None] = []
+        bad: dict[int, BadRecord] = {}
+        for position, value in enumerate(values):
+            try:
+                objects.append(None if value is None else self._object(value))
+            except BadRecord as fault:
+                objects.append(None)
+                bad[position] = fault
+        decoded = self._plain.decode(objects)
+        decoded.bad |= bad
+        return decoded
+
+    def bulk(self, values: Sequence[bytes]) -> Decoded | None:
+        """Not used: `decode` leaves it to the plain codec."""
+        return None
+
+    def one(self, value: bytes) -> Sample:
+        """One value, whatever it is."""
+        return self._plain.one(self._object(value))
+
+    def _object(self, value: bytes) -> bytes:
+        if len(value) > self.max_bytes:
+            raise BadRecord("oversized_value", f"expected at most {self.max_bytes} bytes, received {len(value)}")
+        transcode = self._transcoders.get(value[:HEADER_BYTES])
+        if transcode is None:
+            transcode = self._new_transcoder(value[:HEADER_BYTES])
+        return transcode(value)
+
+    def _new_transcoder(self, head: bytes) -> Transcode:
+        if len(head) < HEADER_BYTES or head[:1] != MAGIC:
+            raise BadRecord("no_schema_id", "expected a zero byte and the schema's ID in front of the value")
+        schema_id = int.from_bytes(head[1:], "big")
+        schema = self.registry.schema(schema_id)
+        if schema.schema_type != self._schema_type:
+            raise BadRecord("unknown_schema", f"schema {schema_id} is {schema.schema_type}, not {self._schema_type}")
+        self._transcoders[head] = self._transcode(schema, self.registry)
+        return self._transcoders[head]
+
+
+def avro_transcoder(schema: Any, registry: Registry) -> Transcode:
+    """Avro -> the same object in MessagePack.
+
+    Raises:
+        BadRecord: the schema, or one that it refers to, is none.
+    """
+    try:
+        import fastavro
+    except ImportError as fault:
+        raise UsageError(f"avro needs the extra: pip install 'cellstream[registry]' ({fault})") from None
+    named: dict[str, Any] = {}
+
+    def parsed(one: Any) -> Any:
+        for reference in one.references or ():
+            parsed(registry.version(reference.subject, reference.version))
+        return fastavro.parse_schema(json.loads(one.schema_str), named_schemas=named)
+
+    try:
+        writer = parsed(schema)
+    except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as fault:
+        raise BadRecord("unknown_schema", f"the schema cannot be used: {fault}") from None
+    encode = msgspec.msgpack.Encoder().encode
+
+    def transcode(value: bytes) -> bytes:
+        stream = BytesIO(value)
+        stream.seek(HEADER_BYTES)
+        try:
+            found = fastavro.schemaless_reader(stream, writer, None)
+        except NOT_AVRO as fault:
+            raise BadRecord("not_avro", f"not of its schema: {type(fault).__name__}: {fault}"[:300]) from None
+        if stream.tell() != len(value):
+            raise BadRecord("not_avro", f"{len(value) - stream.tell()} bytes are left behind the value")
+        return encode(found)
+
+    return transcode
+
+
+def _json_transcoder(schema: Any, registry: Registry) -> Transcode:
+    """The JSON behind the ID; that it is as its schema says its producer has seen to."""
+    return lambda value: value[HEADER_BYTES:]
