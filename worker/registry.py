@@ -8,15 +8,14 @@ is given up and done again.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
-import structlog
-
 from worker.errors import BadRecord, FatalFault, Refused, TransientFault, UsageError
 
-log = structlog.get_logger(__name__)
+log = logging.getLogger(__name__)  # which a command that prints JSON does not mix with it
 
 SCHEMA_TYPES = {"avro": "AVRO", "json-schema": "JSON"}  # codec -> the registry's word
 MAGIC = b"\0"
@@ -136,7 +135,7 @@ class Registry:
                 reason = f"{type(fault).__name__}: {fault}"
             if self._clock() > deadline:
                 raise TransientFault(f"the schema registry does not answer: {reason}")
-            log.warning("schema_registry_away", reason=reason)
+            log.warning("the schema registry does not answer: %s; again", reason)
             time.sleep(PAUSE_S)
 
 
