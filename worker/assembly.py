@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 import structlog
 
 from worker.admin import Cluster
-from worker.artifact import RESERVED_FEATURES, Manifest, read_artifact
+from worker.artifact import RESERVED_FEATURES, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.cloud_events import CloudEvents
 from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCodec
@@ -81,10 +81,11 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     metrics.set_model(artifact.digest, model.features, model.probabilities, model.state_size)
     metrics.live_streams_limit.set(settings.max_streams_per_partition)
     health = Health()
+    decisions = () if manifest.decision is None else manifest.decision.classes
     engine = Engine(
         TimedModel(model, metrics),
         Reader(codec, settings.stream_id_from, _timestep_header(settings)),
-        _encoder(settings, manifest, artifact.digest[:12]),
+        _encoder(settings, manifest.classes, artifact.digest[:12], decisions),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,
@@ -218,15 +219,16 @@ def _registry(settings: Settings) -> Registry:
     return Registry(settings.schema_registry_url, settings.schema_registry_auth)
 
 
-def _encoder(settings: Settings, manifest: Manifest, model: str) -> ProbabilityEncoder:
+def _encoder(
+    settings: Settings, classes: Sequence[str], model: str, decisions: Sequence[str] = ()
+) -> ProbabilityEncoder:
     """What writes the events.
 
     Raises:
         Refused: their schema is not registered.
     """
-    decisions = () if manifest.decision is None else manifest.decision.classes
     if settings.output_codec in ENCODERS:
-        return ENCODERS[settings.output_codec](manifest.classes, model, decisions)
+        return ENCODERS[settings.output_codec](classes, model, decisions)
     wanted = output_schema(settings)
     with _registry(settings) as registry:
         schema_id = registry.registered(*wanted)
@@ -234,7 +236,7 @@ def _encoder(settings: Settings, manifest: Manifest, model: str) -> ProbabilityE
         raise Refused(
             f"the schema of the events is not registered as {wanted[0]}. Register it with `cellstream topics`"
         )
-    return REGISTERED_ENCODERS[settings.output_codec](manifest.classes, model, schema_id, decisions)
+    return REGISTERED_ENCODERS[settings.output_codec](classes, model, schema_id, decisions)
 
 
 def _cloud_events(settings: Settings) -> CloudEvents | None:

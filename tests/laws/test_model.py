@@ -325,7 +325,7 @@ def test_the_proof_finds_a_block_that_leaks(leak: str) -> None:
         extra = {"neighbours": states.sum(), "place": np.arange(len(states))[:, None], "depth": len(inputs)}[leak]
         return inputs.copy(), (after + np.float32(1e-3) * extra).astype(np.float32)
 
-    assert not agrees(block, block, NARROWEST, 3, 3)
+    assert not agrees(block, block, NARROWEST, 3, np.zeros(3, np.float32))
 
 
 def test_compiling_ends_when_asked() -> None:

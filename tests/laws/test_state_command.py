@@ -16,7 +16,7 @@ import pytest
 from tests.checkpoints.snapshots import LAYOUT, TOPIC, make_snapshot
 from worker import cli
 from worker.checkpoint import CheckpointStore
-from worker.encoding import _sequence
+from worker.sequences import sequence_id
 
 HOSTILE = b"evil\x1b[2J\n\xe2\x80\xae\xff"
 
@@ -109,7 +109,7 @@ def test_show_reads_the_newest_valid_checkpoint(run: Run, store: CheckpointStore
 def test_sequence_is_called_as_in_the_events(run: Run, store: CheckpointStore) -> None:
     for stream_id, row in (("a", 0), ("bb", 1)):
         snapshot = make_snapshot(50)
-        expected = _sequence(0, int(snapshot.starts[row]), int(snapshot.start_samples[row])).decode()
+        expected = sequence_id(0, int(snapshot.starts[row]), int(snapshot.start_samples[row])).decode()
         assert json.loads(run("show", stream_id, "--json").out)[0]["sequence"] == expected
 
 

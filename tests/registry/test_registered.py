@@ -153,7 +153,12 @@ def test_events_in_avro_and_json_schema_say_what_those_in_json_say(
     found: list[tuple[str, int, int, int]], classes: int, per_record: bool, time: int, data: Any
 ) -> None:
     names = [f"class {i}" for i in range(classes)]
-    encoders = [ProbabilityEncoder(names, "abc"), RegisteredJsonEncoder(names, "abc", 7), AvroEncoder(names, "abc", 8)]
+    encoders = [
+        ProbabilityEncoder(names, "abc", names),
+        RegisteredJsonEncoder(names, "abc", 7, names),
+        AvroEncoder(names, "abc", 8, names),
+    ]
+    decided_at = data.draw(st.none() | st.integers(0, 2**40))
     counts = np.array([data.draw(st.integers(1, 70)) for _ in found]) if per_record else None
     size = len(found) if counts is None else int(counts.sum())
     outputs = np.array(data.draw(st.lists(probabilities, min_size=size * classes, max_size=size * classes)), np.float32)
@@ -163,6 +168,7 @@ def test_events_in_avro_and_json_schema_say_what_those_in_json_say(
         prefixes = [encoder.prefix(name.encode(), 3, start, sample) for name, start, sample, _ in found]
         steps, offsets = np.array([n for *_, n in found]), [start + 1 for _, start, *_ in found]
         values = encoder.encode(3, prefixes, steps, outputs, [time] * len(found), offsets, counts)
+        values[0] = encoder.decided(values[0], classes - 1, decided_at)
         for name, start, sample, n in found:
             over = Closing(0, 0, True, name.encode(), start, sample, n % 1000 + 1, 1 + n % (len(REASONS) - 1))
             values.append(encoder.closing(3, over, time, start + 1))
