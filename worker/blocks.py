@@ -7,7 +7,10 @@ samples that it advances. The model gives the same bits for every shape, so the 
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -17,16 +20,19 @@ Floats = NDArray[np.float32]
 Flags = NDArray[np.bool_]
 Shape = tuple[int, int]
 
-# Cost of a call and of a timestep of one stream, relative to each other: in the running worker, whose own work cools
-# the caches, a call of the 32-16-8 LSTM took 330 us and a cell 0.5; 1000 took 3 to 10 % off the step against 500.
-CALL_COST = 1000.0
-CELL_COST = 1.0
+# What a timestep of a block costs before the first stream of it, in timesteps of one stream: between 5 and 6 for LSTMs
+# of 32-16-8 and of 256 units.
+TIMESTEP_COST = 6.0
 
 
 class BlockModel(Protocol):
     """What stepping needs of a model; `worker.model.StepModel` is the real one."""
 
     outputs: int
+
+    @property
+    def call_cost(self) -> float:
+        """What a call costs before it computes anything, in timesteps of one stream in a wide block."""
 
     @property
     def buckets(self) -> Sequence[Shape]:
@@ -67,7 +73,7 @@ def step_streams(
     ranked = states[rank]
     outputs = np.empty((len(inputs), model.outputs), np.float32)
     cells = 0
-    for block in plan(active, model.buckets):
+    for block in plan(active, model.buckets, model.call_cost):
         timesteps, batch = block.shape
         low, high = block.low, block.high
         levels = np.arange(block.level, min(block.level + timesteps, len(active)))[:, None]
@@ -89,34 +95,78 @@ def step_streams(
     return outputs, cells
 
 
-def plan(active: Sequence[int], buckets: Sequence[Shape]) -> Iterator[Block]:
+def plan(active: Sequence[int], buckets: Sequence[Shape], call_cost: float) -> Iterator[Block]:
     """Cover every depth of every stream once, each stream's depths in order.
+
+    A region of depths and streams is begun with the block that advances most samples for what it costs, which leaves
+    two smaller regions; or it is covered by one block, padding and all, where that costs less than all of those do.
 
     Args:
         active: streams that have a sample at depth 0, 1, ..., never increasing.
         buckets: shapes to choose from.
+        call_cost: what a block costs beside its timesteps, see `BlockModel`.
     """
-    pending = [(0, 0, active[0])]
+    costs = {shape: call_cost + shape[0] * (TIMESTEP_COST + shape[1]) for shape in buckets}
+    regions, samples = [_Region(0, 0, active[0])], _Samples(active)
+    for region in regions:  # which grows meanwhile
+        _begin(region, samples, costs)
+        regions += region.rest
+    for region in reversed(regions):  # what is left of a region comes behind it
+        region.cost = costs[region.shape] + sum(rest.cost for rest in region.rest)
+        if region.cover is not None and costs[region.cover] < region.cost:
+            region.shape, region.cost, region.rest = region.cover, costs[region.cover], ()
+    pending = [regions[0]]
     while pending:
-        level, low, high = pending.pop()
-        left = len(active) - level
-        useful = [bucket for bucket in buckets if bucket[0] < 4 * left]  # of what is deeper yet, most is padding
-        shape = max(useful, key=lambda bucket: _worth(bucket, active, level, low, high))
-        end = min(high, low + shape[1])
-        yield Block(shape, level, low, end)
-        if end < high:
-            pending.append((level, end, high))
-        deeper = level + shape[0]
-        if deeper < len(active) and active[deeper] > low:
-            pending.append((deeper, low, min(end, active[deeper])))
+        region = pending.pop()
+        yield Block(region.shape, region.level, region.low, min(region.high, region.low + region.shape[1]))
+        pending += region.rest
 
 
-def _worth(shape: Shape, active: Sequence[int], level: int, low: int, high: int) -> float:
-    """Samples advanced per cost."""
-    timesteps, batch = shape
-    end = min(high, low + batch)
-    samples = sum(max(0, min(end, streams) - low) for streams in active[level : level + timesteps])
-    return samples / (CALL_COST + CELL_COST * timesteps * batch)
+@dataclass(slots=True)
+class _Region:
+    """All depths from `level` on of the streams `low <= s < high`: the block that it begins with, and what is left."""
+
+    level: int
+    low: int
+    high: int
+    shape: Shape = (0, 0)
+    rest: Sequence[_Region] = ()
+    cost: float = 0.0
+    cover: Shape | None = None
+
+
+class _Samples:
+    """How many samples a block advances."""
+
+    def __init__(self, active: Sequence[int]) -> None:
+        self.active = active
+        self._falling = [-streams for streams in active]  # ascending, for bisection
+        self._before = [0, *accumulate(active)]
+
+    def within(self, level: int, stop: int, low: int, end: int) -> int:
+        """Of the depths `level <= k < stop` and the streams `low <= s < end`."""
+        stop = min(stop, len(self.active))
+        full = max(level, min(stop, bisect_right(self._falling, -end)))
+        some = max(full, min(stop, bisect_left(self._falling, -low)))
+        return (full - level) * (end - low) + self._before[some] - self._before[full] - (some - full) * low
+
+
+def _begin(region: _Region, samples: _Samples, costs: dict[Shape, float]) -> None:
+    """The block that advances most samples for its cost, and the cheapest one that covers the region, if any does."""
+    level, low, high = region.level, region.low, region.high
+    left = len(samples.active) - level
+    useful = [shape for shape in costs if shape[0] < 4 * left]  # of what is deeper yet, most is padding
+    region.cover = min((s for s in useful if s[0] >= left and s[1] >= high - low), key=costs.__getitem__, default=None)
+    if region.cover is not None:
+        useful = [shape for shape in useful if costs[shape] <= costs[region.cover]]
+    region.shape = max(useful, key=lambda s: samples.within(level, level + s[0], low, min(high, low + s[1])) / costs[s])
+    end, deeper = min(high, low + region.shape[1]), level + region.shape[0]
+    rest = []
+    if end < high:
+        rest.append(_Region(level, end, high))
+    if deeper < len(samples.active) and samples.active[deeper] > low:
+        rest.append(_Region(deeper, low, min(end, samples.active[deeper])))
+    region.rest = rest
 
 
 def _active(counts: NDArray[np.int64]) -> list[int]:

@@ -186,7 +186,7 @@ class TimedModel:
     def __init__(self, model: BlockModel, metrics: Metrics) -> None:
         self._model = model
         self._metrics = metrics
-        self.outputs = model.outputs
+        self.outputs, self.call_cost = model.outputs, model.call_cost
 
     @property
     def buckets(self) -> Sequence[Shape]:

@@ -18,6 +18,7 @@ class LeakySum:
 
     state_size = 2
     outputs = 1
+    call_cost = 100.0
     initial_state = np.array([0.25, -0.5], np.float32)
 
     def __init__(self, features: int, buckets: list[tuple[int, int]]) -> None:

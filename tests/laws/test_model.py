@@ -225,7 +225,8 @@ class OnlyBucket:
     """A model that offers one of its buckets."""
 
     def __init__(self, model: StepModel, bucket: tuple[int, int]) -> None:
-        self.outputs, self.buckets, self.run_block = model.outputs, (bucket,), model.run_block
+        self.outputs, self.call_cost = model.outputs, model.call_cost
+        self.buckets, self.run_block = (bucket,), model.run_block
 
 
 @settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])

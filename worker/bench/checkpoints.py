@@ -49,6 +49,7 @@ class Halving:
     """A model of next to no arithmetic, so that a turn is bookkeeping and memory."""
 
     outputs = 1
+    call_cost = 1000.0
     buckets = ((1, 64), (1, 1024), (4, 64))
 
     def run_block(

@@ -12,7 +12,9 @@ output, so
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
@@ -41,7 +43,10 @@ DEPTHS = (1, 2, 4)
 # For few streams that have many samples: a call costs as much as thirty timesteps of few streams. Compiled apart, as
 # every call hands over arrays of the deepest depth.
 DEEP_DEPTHS = (16, 64, 256)
-DEEP_WIDTHS = (8, NARROWEST)
+DEEP_WIDTHS = (2, 8, NARROWEST)
+LARGEST_CONSTANT = 16_384  # elements of a weight that becomes part of every executable
+CALLS_TIMED = 10
+COLD = 2.0
 # In the order in which they are compiled: first those that make the largest difference to a backlog.
 WIDTHS = (NARROWEST, 1024, 256, 512, 128, 2048)
 
@@ -62,6 +67,8 @@ class StepModel:
         initial_state: `(state_size,)`, the state before the first sample; its type is that of all states.
         causal: the Keras model answers every timestep; otherwise it answers a whole sequence, and stepping gives
             its answer for the sequence so far.
+        call_cost: what a call costs before its first timestep, in timesteps of one stream, as measured here. Only the
+            choice of blocks depends on it.
         mean_of_none: Keras' answer is NaN as long as all timesteps are masked, and the stepped one is a number.
 
     Args:
@@ -76,7 +83,6 @@ class StepModel:
     def __init__(self, model: Any, state_dtype: str = "float32", rule: DecisionRule | None = None) -> None:
         self._graph = StepGraph(model)
         self._deciding = None if rule is None else Deciding(rule)
-        self._weights = [(variable, tf.constant(variable.numpy())) for variable in model.variables]
         self.features, self.probabilities, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
         self.outputs = self.probabilities + (self._deciding is not None)
         self.mean_of_none = self._graph.mean_of_none
@@ -92,12 +98,13 @@ class StepModel:
             _require_roundable(slots, state_dtype)
         self._stop = threading.Event()
         self._compiler: threading.Thread | None = None
-        reference = self._compile(NARROWEST)
-        if not agrees(reference, reference, NARROWEST, self.features, self.initial_state):
+        reference = self._proven(model, LARGEST_CONSTANT) or self._proven(model, 0)
+        if reference is None:
             raise NotStreamable(
                 f"on this CPU a stream's answer depends on its place in a block of {NARROWEST}: "
                 "its output could not be reproduced after a restart. Run it on another machine, or report the model."
             )
+        self.call_cost = _call_cost(reference, self.features, self.initial_state)
         self._blocks: dict[int, Block] = {NARROWEST: reference}
         self._deep: dict[int, Block] = {}
 
@@ -176,6 +183,17 @@ class StepModel:
             if not self.add_deep(width):
                 log.info("deep_width_dropped", width=width, reason=f"its rows are not bit for bit those of {NARROWEST}")
 
+    def _proven(self, model: Any, largest_constant: int) -> Block | None:
+        """The narrowest width, with weights of so many elements as constants; None when its rows' places show.
+
+        Each argument costs a call 2 us, and large constants cost every executable memory (350 MiB in all for 3 x LSTM
+        256). But XLA may rewrite what has constants: with them, and only with them, places show in an LSTM of one unit.
+        """
+        weights = [(variable, variable.numpy()) for variable in model.variables]
+        self._weights = [(variable, w if w.size <= largest_constant else tf.constant(w)) for variable, w in weights]
+        block = self._compile(NARROWEST)
+        return block if agrees(block, block, NARROWEST, self.features, self.initial_state) else None
+
     def _compile(self, width: int, depths: tuple[int, ...] = DEPTHS) -> Block:
         """The executable of one width, for any of the depths, compiled before this returns."""
         deepest = depths[-1]
@@ -187,12 +205,14 @@ class StepModel:
             tf.TensorSpec((), tf.int32),
         ]
         traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
+        # Called below the concrete function, which looks at every argument anew: 40 us less.
+        call, weights = traced.inference_fn.call_preflattened, traced.captured_inputs
         turns = {depth: tf.constant(depth) for depth in depths}
 
         def run(inputs: Floats, mask: Flags, reset: Flags, states: States) -> tuple[Floats, States]:
             depth = len(mask)
             block = [tf.constant(_deepen(part, deepest)) for part in (inputs, mask, reset)]
-            answers, moved = traced(*block, tf.constant(states), turns[depth])
+            answers, moved = call([*block, tf.constant(states), turns[depth], *weights])
             return np.asarray(memoryview(answers))[:depth], _array_of(moved)
 
         with quiet_compiler():
@@ -209,7 +229,7 @@ class StepModel:
             return t + 1, states, answers.write(t, answer)
 
         # The weights are constants of this model from here on, whatever happens to the Keras model.
-        with keras.StatelessScope(state_mapping=self._weights):
+        with keras.StatelessScope(state_mapping=[(v, tf.convert_to_tensor(w)) for v, w in self._weights]):
             _, states, answers = tf.while_loop(
                 lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=deepest
             )
@@ -266,6 +286,21 @@ def load_step_model(artifact: Artifact) -> StepModel:
 def _array_of(tensor: Any) -> NDArray[Any]:
     """A view where Python's buffers know the type; they do not know bfloat16."""
     return tensor.numpy() if tensor.dtype == tf.bfloat16 else np.asarray(memoryview(tensor))
+
+
+def _call_cost(block: Block, features: int, initial: NDArray[Any]) -> float:
+    """The time of a call without its timesteps over that of a timestep of one stream: some hundreds, or nearly 0."""
+    states = np.tile(initial, (NARROWEST, 1))
+    seconds = dict.fromkeys((DEPTHS[0], DEPTHS[-1]), math.inf)
+    for _ in range(CALLS_TIMED):
+        for depth in seconds:
+            flags = np.zeros((depth, NARROWEST), np.bool_)
+            begun = time.perf_counter()
+            block(np.zeros((*flags.shape, features), np.float32), ~flags, flags, states)
+            seconds[depth] = min(seconds[depth], time.perf_counter() - begun)
+    shallow, deep = seconds.values()
+    timestep = max((deep - shallow) / (DEPTHS[-1] - DEPTHS[0]), 1e-9)
+    return max(0.0, shallow / timestep - 1) * NARROWEST * COLD
 
 
 def _require_roundable(slots: Sequence[tuple[str, Slot]], state_dtype: str) -> None:

@@ -58,7 +58,7 @@ def _polls(model: StepModel, streams: int, samples: int) -> tuple[list[Shape], i
     """The blocks of a poll of random streams, and its samples."""
     depths = np.bincount(np.random.default_rng(5).integers(0, streams, samples))
     active = [int((depths > level).sum()) for level in range(int(depths.max()))]
-    return [block.shape for block in plan(active, model.buckets)], samples
+    return [block.shape for block in plan(active, model.buckets, model.call_cost)], samples
 
 
 def _bare_rate(model: StepModel, shapes: list[Shape], samples: int) -> float:
