@@ -36,6 +36,7 @@ from worker.recovery import Policies
 from worker.registered_encoding import AvroEncoder, RegisteredJsonEncoder, output_schema
 from worker.registry import SCHEMA_TYPES, Registry
 from worker.rights import worker_rights
+from worker.schema_judge import SchemaJudge
 from worker.sequences import REASONS
 from worker.settings import Settings
 from worker.state import Extras
@@ -84,7 +85,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     decisions = () if manifest.decision is None else manifest.decision.classes
     engine = Engine(
         TimedModel(model, metrics),
-        Reader(codec, settings.stream_id_from, _timestep_header(settings)),
+        Reader(codec, settings.stream_id_from, _timestep_header(settings), _judge(settings, codec)),
         _encoder(settings, manifest.classes, artifact.digest[:12], decisions),
         settings.input_topic,
         settings.sequence_length,
@@ -212,6 +213,12 @@ def _object_codec(settings: Settings, features: tuple[str, ...], kind: type[Obje
 def _timestep_header(settings: Settings) -> str | None:
     kind, _, name = (settings.timestep_from or "").partition(":")
     return name if kind == "header" and settings.judges_order else None
+
+
+def _judge(settings: Settings, codec: Codec) -> SchemaJudge | None:
+    if not isinstance(codec, RegisteredCodec):
+        return None
+    return SchemaJudge(codec, settings.input_topic, drop_lost=settings.on_lost_state != "refuse")
 
 
 def _registry(settings: Settings) -> Registry:

@@ -110,7 +110,7 @@ class Engine:
         for batch, state in work:
             fresh = batch.slice(bisect_left(batch.offsets, state.next_offset), len(batch))
             if fresh:
-                waiting.append((self._reader.read(fresh), state, 0))
+                waiting.append((self._reader.read(fresh, state.schemas), state, 0))
         while waiting:
             pieces = [self._begin(reading, state, begin, outcome) for reading, state, begin in waiting]
             self._step(pieces, outcome)

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from worker.checkpoint import CheckpointRef, CheckpointWriter, LiveSnapshot, Snapshot, WriteFailed, Written
 from worker.errors import CheckpointDamaged, StateRefused
 from worker.frozen import COLUMNS
-from worker.recovery import Log, Policies, Saved, Start, choose_start
+from worker.known_schemas import KnownSchemas
+from worker.recovery import Log, Note, Policies, Saved, Start, choose_start
 from worker.state import NO_EXTRAS, Extras, PartitionState
 
 log = structlog.get_logger(__name__)
@@ -78,6 +79,7 @@ class StateKeeper:
         self._extras = extras
         self._due_at: dict[int, float] = {}
         self._saved_at: dict[int, int] = {}
+        self._durable: dict[int, int] = {}
         self._topic_id = ""
         self._written_per_s = WRITTEN_PER_S
 
@@ -116,10 +118,14 @@ class StateKeeper:
             state = start.saved.state
             state.next_offset = start.next_offset
             _fill(state, start.saved.snapshot, bounds)
-            self._saved_at[partition] = start.next_offset
+            self._saved_at[partition] = self._durable[partition] = start.next_offset
         else:
             state = empty(start.next_offset)
         state.committed = start.committed
+        noted = Note.of(bounds.committed)
+        state.schemas = KnownSchemas.restored(
+            None if noted is None else noted.schemas, start.next_offset, start.committed
+        )
         # Partitions that are assigned together are not all due together.
         share = 0.5 + (partition * 0.381966) % 0.5
         self._due_at[partition] = self._clock() + share * self._interval_s
@@ -166,6 +172,7 @@ class StateKeeper:
     def release(self, topic: str, partition: int, lost: bool) -> None:
         """Another worker owns the partition, or will: collect nothing more of it, save nothing of a lost one."""
         self._saved_at.pop(partition, None)
+        self._durable.pop(partition, None)
         self._due_at.pop(partition, None)
         self._writer.disown(topic, partition, discard=lost)
 
@@ -175,9 +182,15 @@ class StateKeeper:
         for result in finished:
             if isinstance(result, WriteFailed):
                 self._saved_at.pop(result.partition, None)
-            elif result.ref.size_bytes >= TELLING_BYTES:
+                continue
+            self._durable[result.ref.partition] = result.ref.next_offset
+            if result.ref.size_bytes >= TELLING_BYTES:
                 self._written_per_s = result.ref.size_bytes / result.seconds
         return finished
+
+    def durable(self, partition: int) -> int:
+        """The offset of a partition's newest checkpoint that is known to be durable; 0 where none is."""
+        return self._durable.get(partition, 0)
 
     def wait(self, deadline_s: float) -> bool:
         """Wait until everything submitted is durable; False when it took too long."""

@@ -19,7 +19,7 @@ from worker.errors import StaleGeneration, TransientFault
 from worker.kafka import Sink, Source
 from worker.keeper import StateKeeper
 from worker.observer import Observer
-from worker.records import Outcome
+from worker.records import Outcome, Position
 from worker.restoring import Restores
 from worker.state import PartitionState
 
@@ -143,7 +143,7 @@ class Worker:
         unpinned = self.restores.unpinned
         moved = [s for s in self.states.values() if s.next_offset > s.committed or s.partition in unpinned]
         # Of a partition that is being replayed only the note can be new; its offset stays where it was.
-        positions = [self.restores.position(s.partition, max(s.next_offset, s.committed)) for s in moved]
+        positions = [self._position(state) for state in moved]
         begun = self.clock()
         if positions or self._uncommitted:
             self.sink.commit(positions, self.source)  # 1
@@ -216,6 +216,11 @@ class Worker:
                 self.sink.produce(outcome)
         except TransientFault as again:
             self.recover(again)
+
+    def _position(self, state: PartitionState) -> Position:
+        state.schemas.make_room(self.keeper.durable(state.partition))
+        schemas = state.schemas.note(state.next_offset)
+        return self.restores.position(state.partition, max(state.next_offset, state.committed), schemas)
 
     def _commit_or_recover(self) -> None:
         try:

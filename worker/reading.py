@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 
 from worker.codecs import Codec, timestep_of
 from worker.errors import BadRecord
+from worker.known_schemas import KnownSchemas
 from worker.records import END_HEADER, START_HEADER, Headers, RecordBatch
+from worker.schema_judge import SchemaJudge
 from worker.sequences import FIELD, HEADER, NONE, START, TOMBSTONE
 
 FALSE_HEADERS = (b"false", b"0")
@@ -55,22 +57,44 @@ class Reader:
         codec: of the sample values.
         stream_id_from: `key`, `header:NAME` or `field:NAME`; the codec extracts fields itself.
         timestep_header: of the producer's own count; None where it is in the value, or nobody asks.
+        judge: of the schemas that values name; None where they name none.
     """
 
-    def __init__(self, codec: Codec, stream_id_from: str = "key", timestep_header: str | None = None) -> None:
+    def __init__(
+        self,
+        codec: Codec,
+        stream_id_from: str = "key",
+        timestep_header: str | None = None,
+        judge: SchemaJudge | None = None,
+    ) -> None:
         self._codec = codec
+        self._judge = judge
         self._timestep_header = timestep_header
         kind, _, name = stream_id_from.partition(":")
         self._id_header = name if kind == "header" else None
         self._id_in_value = kind == "field"
 
-    def read(self, batch: RecordBatch) -> Reading:
-        """Decode a batch; never raises for what it holds."""
+    def read(self, batch: RecordBatch, schemas: KnownSchemas | None = None) -> Reading:
+        """Decode a batch; never raises for what it holds.
+
+        Args:
+            batch: of one partition.
+            schemas: by which the partition's records are read, where there is a judge of them.
+
+        Raises:
+            TransientFault: the schema registry does not answer.
+            Refused: a schema by which records were read is gone.
+        """
         start, end = np.zeros(len(batch), np.int8), np.zeros(len(batch), np.int8)
         values: Sequence[bytes | None] = batch.values
         if batch.headers is not None:
             values = self._header_markers(batch, start, end)
-        decoded = self._codec.decode(values)
+        if self._judge is None or schemas is None:
+            decoded = self._codec.decode(values)
+        else:
+            refused = self._judge.refused(batch.partition, values, batch.offsets, schemas)
+            decoded = self._codec.decode([None if i in refused else value for i, value in enumerate(values)])
+            decoded.bad |= refused
         if decoded.times is not None:
             found = zip(decoded.times, batch.times, strict=True)
             batch = replace(batch, times=[own if time is None else time for time, own in found])

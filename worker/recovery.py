@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
+from worker.known_schemas import TEXT, floor_of
 from worker.records import Position
 
-NOTE = re.compile(r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*) partitions=(\d+)$")
+NOTE = re.compile(
+    r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*) partitions=(\d+)"
+    rf"(?: schemas=({TEXT.pattern}))?$"
+)
 
 
 @dataclass(frozen=True)
@@ -90,16 +94,21 @@ class Note:
         model: the first 12 digits of the artifact's digest.
         topic_id: of the input topic; "" when unknown.
         partitions: that the input topic had.
+        schemas: see `worker.known_schemas`; None where there are none.
     """
 
     origin: int | None
     model: str
     topic_id: str
     partitions: int
+    schemas: str | None = None
 
     def __str__(self) -> str:
         origin = "unknown" if self.origin is None else self.origin
-        return f"cellstream origin={origin} model={self.model} topic={self.topic_id} partitions={self.partitions}"
+        schemas = "" if self.schemas is None else f" schemas={self.schemas}"
+        return (
+            f"cellstream origin={origin} model={self.model} topic={self.topic_id} partitions={self.partitions}{schemas}"
+        )
 
     @classmethod
     def of(cls, position: Position | None) -> Note | None:
@@ -107,7 +116,7 @@ class Note:
         match = NOTE.match(position.note) if position is not None else None
         if match is None:
             return None
-        return cls(None if match[1] == "unknown" else int(match[1]), match[2], match[3], int(match[4]))
+        return cls(None if match[1] == "unknown" else int(match[1]), match[2], match[3], int(match[4]), match[5])
 
 
 def former_partitions(committed: Iterable[Position]) -> int | None:
@@ -183,9 +192,10 @@ def _at(
     if noted_model is not None and not digest.startswith(noted_model):
         return _other_model(where, log, committed, f"model {noted_model}", digest, policies)
     unusable: list[str] = []
+    floor = floor_of(noted.schemas if noted else None)
     for offset in offsets:
-        if offset < max(log.low, origin or 0):
-            break  # the records behind it are gone, or it is of a state that was given up before the origin
+        if offset < max(log.low, origin or 0, floor):
+            break  # the records behind it are gone, or their schemas forgotten; or it was given up before the origin
         try:
             saved = load(offset)
         except CheckpointOfOtherModel as fault:
@@ -205,7 +215,7 @@ def _at(
         if noted_model is None:
             return _other_model(where, log, committed, had, digest, policies)
     found = f"{len(offsets)} checkpoints, {len(unusable)} of them unusable" if offsets else "no checkpoint"
-    if origin is not None and log.low <= origin:
+    if origin is not None and max(log.low, floor) <= origin:
         return Start(origin, committed, origin, None, f"{found}; the log reaches back to where the group began")
     why = f"{found} ({unusable[0]})" if unusable else found
     return _lost(where, log, committed, why, policies)

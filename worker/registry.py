@@ -71,16 +71,20 @@ class Registry:
         """Give its connections back."""
         self._client.close()
 
-    def schema(self, schema_id: int) -> Any:
+    def schema(self, schema_id: int, expected: bool = False) -> Any:
         """A schema, with the attributes `schema_type`, `schema_str` and `references`.
+
+        Args:
+            schema_id: in this registry.
+            expected: it was there before, so that one of its replicas that has not heard of it yet is waited for.
 
         Raises:
             BadRecord: the registry has none of that ID.
             TransientFault: it does not answer.
         """
         if schema_id not in self._known:
-            if self._unknown.get(schema_id, self._clock()) <= self._clock():
-                found = self._answer(lambda: self._client.get_schema(schema_id))
+            if expected or self._unknown.get(schema_id, self._clock()) <= self._clock():
+                found = self._answer(lambda: self._client.get_schema(schema_id), expected)
                 if found is not None:
                     self._known[schema_id] = found
                     return found
@@ -117,18 +121,18 @@ class Registry:
         found = self._answer(lambda: self._client.lookup_schema(subject, self._schema(text, schema_type)))
         return None if found is None else int(found.schema_id)
 
-    def _answer(self, ask: Callable[[], T]) -> T | None:
-        """What the registry answers; None where it does not have it."""
+    def _answer(self, ask: Callable[[], T], expected: bool = False) -> T | None:
+        """What the registry answers; None where it does not have it: after a while, if it is expected to."""
         deadline = self._clock() + WAIT_S
         while True:
             try:
                 return ask()
             except self._answered_wrongly as fault:
-                if fault.http_status_code == NOT_FOUND:
+                if fault.http_status_code == NOT_FOUND and (not expected or self._clock() > deadline):
                     return None
                 if fault.http_status_code in REFUSED:
                     raise FatalFault(f"the schema registry refuses this client: {fault}") from None
-                if fault.http_status_code < 500:
+                if fault.http_status_code < 500 and fault.http_status_code != NOT_FOUND:
                     raise FatalFault(f"the schema registry: {fault}") from None
                 reason = str(fault)
             except self._not_answered as fault:

@@ -109,9 +109,9 @@ class Restores:
         self._doubted.discard(partition)
         return self._restored.pop(partition)
 
-    def position(self, partition: int, offset: int) -> Position:
-        """What to commit: an offset, and a note of what the state at it is made of."""
-        noted = Note(self._starts[partition].origin, self._digest[:12], self._topic_id, self._partitions)
+    def position(self, partition: int, offset: int, schemas: str | None) -> Position:
+        """What to commit: an offset, and a note of what the state at it is made of, and by which schemas."""
+        noted = Note(self._starts[partition].origin, self._digest[:12], self._topic_id, self._partitions, schemas)
         return Position(partition, offset, str(noted))
 
     def _restore(self, partition: int) -> PartitionState:
@@ -126,7 +126,7 @@ class Restores:
             Log(self._source.topic, partition, self._topic_id, low, high, committed, self._partitions, former)
         )
         self._starts[partition] = start
-        if committed != self.position(partition, start.committed):
+        if committed != self.position(partition, start.committed, state.schemas.note(start.next_offset)):
             self.unpinned.add(partition)
         seconds = self._clock() - begun
         self._observer.restored(state, start, seconds)

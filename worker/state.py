@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.frozen import FrozenState
+from worker.known_schemas import KnownSchemas
 from worker.slab import reserve
 
 Rows = NDArray[np.int64]
@@ -69,6 +70,7 @@ class PartitionState:
         prefixes: by row, the encoded beginning of the sequence's events; None until it is needed.
         stream_time: largest record time so far, ms; -1 before the first.
         committed: offsets below it were committed with their outputs, and are never published again.
+        schemas: by which its records are read; no part of a checkpoint, but of the note beside the committed offset.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class PartitionState:
         self.next_offset = self.committed = next_offset
         self.stream_time = -1
         self.leader_epoch = -1
+        self.schemas = KnownSchemas(next_offset)
         self.index: dict[bytes, int] = {}
         self.stream_ids: list[bytes] = []
         self.prefixes: list[bytes | None] = []

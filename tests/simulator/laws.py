@@ -7,7 +7,8 @@ the worker.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from zlib import crc32
@@ -18,6 +19,9 @@ from tests.laws.reference import LeakySum, Reference
 from tests.simulator.log import Entry, Log
 from tests.simulator.settings import BUCKETS, CAPACITY, DIGEST, FEATURES, IDLE_MS
 from worker.checkpoint import Snapshot
+from worker.registry import HEADER_BYTES
+
+SCHEMA_REASONS = (b"unknown_schema", b"too_many_schemas")
 
 Event = tuple[bytes, dict[str, Any]]
 Described = dict[bytes, Any]
@@ -38,7 +42,9 @@ class Expected:
     states: dict[int, Described] = field(default_factory=dict)
 
 
-def expect(partition: int, log: Log, checkpoints: Iterable[int], origin: int) -> Expected:
+def expect(
+    partition: int, log: Log, checkpoints: Iterable[int], origin: int, unread: Mapping[int, int] | None = None
+) -> Expected:
     """Read a log from its origin on, one record after the other.
 
     Args:
@@ -46,6 +52,8 @@ def expect(partition: int, log: Log, checkpoints: Iterable[int], origin: int) ->
         log: all of it, deleted records too.
         checkpoints: offsets at which a state is wanted.
         origin: where the group began.
+        unread: where values name schemas, records that were refused because of theirs, offset -> how often; which
+            those are is for the registry to say, and what follows from it for the worker.
     """
     model = LeakySum(FEATURES, BUCKETS)
     reference = Reference(model, partition, None, IDLE_MS, CAPACITY, DIGEST[:12])
@@ -56,7 +64,10 @@ def expect(partition: int, log: Log, checkpoints: Iterable[int], origin: int) ->
         if entry.is_marker or offset < origin:
             continue
         before = len(reference.events)
-        reference.feed(entry.key, entry.value, offset, entry.time, entry.headers)
+        value = entry.value
+        if unread is not None and value:
+            value = b"not read" if offset in unread else value[HEADER_BYTES:]
+        reference.feed(entry.key, value, offset, entry.time, entry.headers)
         expected.events += [(offset, _rounded(*event)) for event in reference.events[before:]]
     expected.states |= {offset: _described(reference) for offset in wanted}
     expected.refused = [offset for offset, _ in reference.refused]
@@ -88,6 +99,19 @@ def check_dead_letters(partition: int, expected: Expected, committed: int, lette
             if int(headers["__streams.errors.partition"] or -1) == partition:
                 found.append(int(headers["__streams.errors.offset"] or -1))
     return [] if sorted(found) == wanted else [f"dead letters of partition {partition}: {wanted}, found {found}"]
+
+
+def unread(partition: int, letters: Log) -> dict[int, int]:
+    """Offsets of the records that were refused because of their schemas; how often each."""
+    found: Counter[int] = Counter()
+    for _, entry in letters.records():
+        headers = dict(entry.headers or [])
+        if (
+            headers["cellstream.reason"] in SCHEMA_REASONS
+            and int(headers["__streams.errors.partition"] or -1) == partition
+        ):
+            found[int(headers["__streams.errors.offset"] or -1)] += 1
+    return found
 
 
 def check_checkpoint(expected: Expected, snapshot: Snapshot) -> list[str]:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Any
 
 APIS = ("init", "send_offsets", "end", "committed", "list_offsets", "metadata", "publish", "queue")
 DAMAGES = ("truncated", "flipped", "emptied", "deleted", "lost", "stale")
+SCHEMAS = 5
+SHARE_WITH_SCHEMAS = 0.2
 KEYS = (b"a", b"b", b"c", b"d", b'"e\\')
 
 
@@ -55,6 +57,7 @@ class Plan:
         marker_delay_s: from the decision to end a transaction to the markers in the logs.
         delivers_at_once: records leave the producer when they are produced, else with the commit.
         slow_store: the checkpoint writer makes those who wait for it wait.
+        schemas: values name schemas, some of which are registered while the schedule runs.
     """
 
     seed: int = 0
@@ -69,6 +72,7 @@ class Plan:
     marker_delay_s: float = 0.0
     delivers_at_once: bool = True
     slow_store: bool = False
+    schemas: bool = False
     steps: tuple[Step, ...] = ()
 
     def instance(self, slot: int) -> str:
@@ -102,8 +106,24 @@ def record(number: int) -> tuple[bytes | None, bytes | None, Any]:
     return (None if kind == 3 and y == 0 else KEYS[key]), value, headers
 
 
+def schema_of(number: int) -> int:
+    """The schema ID that an input record names, where the schedule has schemas; from 1 to `SCHEMAS`."""
+    return 1 + number // 7 % SCHEMAS
+
+
 def generate(seed: int) -> Plan:
     """The schedule of a seed."""
+    schedule = _generate(seed)
+    own = Random(f"{seed} schemas")  # so that the other seeds keep their schedules
+    if own.random() > SHARE_WITH_SCHEMAS:
+        return schedule
+    steps = list(schedule.steps)
+    for schema_id in range(2, SCHEMAS + 1):
+        steps.insert(own.randint(0, len(steps)), Step("register", number=schema_id))
+    return replace(schedule, schemas=True, steps=tuple(steps))
+
+
+def _generate(seed: int) -> Plan:
     random = Random(seed)
     workers = random.choice([1, 2, 2, 3])
     partitions = random.choice([1, 2, 3])

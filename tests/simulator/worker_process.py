@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from tests.laws.reference import LeakySum
@@ -26,6 +27,7 @@ from tests.simulator.settings import (
 from tests.simulator.store import Disk, SimFolders
 from worker.checkpoint import AnySnapshot, CheckpointStore, CheckpointWriter
 from worker.codecs import JsonCodec
+from worker.codecs.registered import RegisteredCodec
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
@@ -35,6 +37,8 @@ from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.reading import Reader
 from worker.recovery import Policies
+from worker.registry import Registry
+from worker.schema_judge import SchemaJudge
 
 
 class Crash(BaseException):
@@ -109,6 +113,7 @@ class WorkerProcess:
         plan: settings of all workers.
         slot: which of the workers.
         disk: of the checkpoints.
+        registered: IDs of the schemas that the registry has.
 
     Attributes:
         exit_code: None while it runs; -9 when it was killed.
@@ -117,14 +122,14 @@ class WorkerProcess:
         activity: which of its two threads takes a step, loop or write.
     """
 
-    def __init__(self, host: Host, plan: Plan, slot: int, disk: Disk) -> None:
+    def __init__(self, host: Host, plan: Plan, slot: int, disk: Disk, registered: Set[int]) -> None:
         self.host = host
         self.exit_code: int | None = None
         self.said = ""
         self.activity = "loop"
         self.mistake: BaseException | None = None
         self.writer: SteppedWriter | None = None
-        self._plan, self._slot, self._disk = plan, slot, disk
+        self._plan, self._slot, self._disk, self._registered = plan, slot, disk, registered
         self._worker: Worker | None = None
 
     def start(self) -> None:
@@ -216,7 +221,7 @@ class WorkerProcess:
         return Worker(
             Source(conf, INPUT, GROUP),
             TransactionalSink(conf, OUTPUT, DEAD_LETTERS, f"tx-{instance}", instance),
-            _engine(),
+            _engine(self._registered if plan.schemas else None),
             keeper,
             SilentObserver(),  # type: ignore[arg-type]
             BadRecordLimit(1.0),
@@ -228,11 +233,36 @@ class WorkerProcess:
         )
 
 
-def _engine() -> Engine:
+class SimRegistry(Registry):
+    """The real one, with a client that knows these IDs."""
+
+    def __init__(self, registered: Set[int]) -> None:
+        self.__dict__ |= _registry().__dict__ | {"_known": {}, "_unknown": {}}
+        schema = SimpleNamespace(schema_type="JSON", schema_str="{}", references=())
+
+        def get_schema(schema_id: int) -> Any:
+            if schema_id not in registered:
+                raise self._answered_wrongly(404, 40403, "not found")
+            return schema
+
+        self._client = SimpleNamespace(get_schema=get_schema)
+
+
+@cache
+def _registry() -> Registry:
+    """It takes a while to make the client, which the simulated ones do without."""
+    return Registry("http://nowhere", clock=now)
+
+
+def _engine(registered: Set[int] | None) -> Engine:
     """The real engine with a model of exact arithmetic."""
     encoder = ProbabilityEncoder(["positive"], DIGEST[:12])
     model: Any = LeakySum(FEATURES, BUCKETS)
-    return Engine(model, Reader(_codec()), encoder, INPUT, None, IDLE_MS / 1000, True)
+    reader = Reader(_codec())
+    if registered is not None:
+        codec = RegisteredCodec(_codec(), "JSON", SimRegistry(registered))
+        reader = Reader(codec, judge=SchemaJudge(codec, INPUT))
+    return Engine(model, reader, encoder, INPUT, None, IDLE_MS / 1000, True)
 
 
 @cache

@@ -14,10 +14,11 @@ from tests.simulator import verdict
 from tests.simulator.cluster import Cluster
 from tests.simulator.host import Fault, Host
 from tests.simulator.log import Entry, Log, Transaction
-from tests.simulator.plan import Plan, Step, record
+from tests.simulator.plan import Plan, Step, record, schema_of
 from tests.simulator.settings import DEAD_LETTERS, GROUP, INPUT, OUTPUT, OUTPUT_PARTITIONS
 from tests.simulator.store import Disk
 from tests.simulator.worker_process import Crash, WorkerProcess
+from worker.registry import header
 
 TURN_S = 0.005
 MOST_EFFECTS = 20_000
@@ -62,6 +63,7 @@ class World:
         topics = {INPUT: plan.partitions, OUTPUT: OUTPUT_PARTITIONS, DEAD_LETTERS: 1}
         self.cluster.topics = {name: [Log() for _ in range(count)] for name, count in topics.items()}
         self.group = self.cluster.group(GROUP)
+        self.registered = {1}
         self.disk = Disk(
             on_publish=lambda snapshot: verdict.check_publication(self, snapshot),
             on_remove=lambda snapshot, left: verdict.check_removal(self, snapshot, left),
@@ -96,12 +98,18 @@ class World:
             transaction = self._upstream.pop(step.at, None) or Transaction("upstream", self.cluster.now)
         for number in step.values:
             key, value, headers = record(number)
+            if self.plan.schemas and value:
+                value = header(schema_of(number)) + value
             time = -1 if number % 17 == 0 else 3 * log.end + number % 7
             log.append(Entry(False, key, value, headers, time, transaction))
         if transaction is not None:
             self._upstream[step.at] = transaction
             if step.word != "open":
                 self.do_close_input(step)
+
+    def do_register(self, step: Step) -> None:
+        """A schema is known from now on."""
+        self.registered.add(step.number)
 
     def do_close_input(self, step: Step) -> None:
         """End the transaction that an input was left in."""
@@ -117,7 +125,7 @@ class World:
             self._incarnations += 1
             host = Host(self.cluster, f"w{step.at}.{self._incarnations}")
             host.delivers_at_once = self.plan.delivers_at_once
-            process = WorkerProcess(host, self.plan, step.at, self.disk)
+            process = WorkerProcess(host, self.plan, step.at, self.disk, self.registered)
             host.point = lambda name: self._effect(step.at, process, name)
             self._processes[step.at], self._arms[step.at] = process, []
             process.start()

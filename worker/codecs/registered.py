@@ -17,7 +17,7 @@ import msgspec
 
 from worker.codecs.codec import Codec, Decoded, Sample
 from worker.errors import BadRecord, UsageError
-from worker.registry import HEADER_BYTES, MAGIC, Registry
+from worker.registry import HEADER_BYTES, MAGIC, Registry, header
 
 # What a damaged value, or one of another schema, makes the Avro library raise.
 NOT_AVRO = (
@@ -44,6 +44,24 @@ class RegisteredCodec(Codec):
         self.registry = registry
         self._transcode = {"AVRO": avro_transcoder, "JSON": _json_transcoder}[schema_type]
         self._transcoders: dict[bytes, Transcode] = {}
+
+    def unusable(self, schema_id: int, expected: bool = False) -> BadRecord | None:
+        """Why no record can be read by a schema; None where it can.
+
+        Args:
+            schema_id: in the registry.
+            expected: records were read by it; one that is not there is waited for.
+
+        Raises:
+            TransientFault: the registry does not answer.
+        """
+        head = header(schema_id)
+        if head not in self._transcoders:
+            try:
+                self._transcoders[head] = self._new_transcoder(schema_id, expected)
+            except BadRecord as fault:
+                return fault
+        return None
 
     def decode(self, values: Sequence[bytes | None]) -> Decoded:
         """Decode a poll's values.
@@ -76,18 +94,22 @@ class RegisteredCodec(Codec):
             raise BadRecord("oversized_value", f"expected at most {self.max_bytes} bytes, received {len(value)}")
         transcode = self._transcoders.get(value[:HEADER_BYTES])
         if transcode is None:
-            transcode = self._new_transcoder(value[:HEADER_BYTES])
+            schema_id = schema_id_of(value[:HEADER_BYTES])
+            if schema_id is None:
+                raise BadRecord("no_schema_id", "expected a zero byte and the schema's ID in front of the value")
+            transcode = self._transcoders[header(schema_id)] = self._new_transcoder(schema_id)
         return transcode(value)
 
-    def _new_transcoder(self, head: bytes) -> Transcode:
-        if len(head) < HEADER_BYTES or head[:1] != MAGIC:
-            raise BadRecord("no_schema_id", "expected a zero byte and the schema's ID in front of the value")
-        schema_id = int.from_bytes(head[1:], "big")
-        schema = self.registry.schema(schema_id)
+    def _new_transcoder(self, schema_id: int, expected: bool = False) -> Transcode:
+        schema = self.registry.schema(schema_id, expected)
         if schema.schema_type != self._schema_type:
             raise BadRecord("unknown_schema", f"schema {schema_id} is {schema.schema_type}, not {self._schema_type}")
-        self._transcoders[head] = self._transcode(schema, self.registry)
-        return self._transcoders[head]
+        return self._transcode(schema, self.registry)
+
+
+def schema_id_of(head: bytes) -> int | None:
+    """The ID in a value's first bytes; None where there is none."""
+    return int.from_bytes(head[1:], "big") if len(head) == HEADER_BYTES and head[:1] == MAGIC else None
 
 
 def avro_transcoder(schema: Any, registry: Registry) -> Transcode:
