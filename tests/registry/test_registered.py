@@ -139,6 +139,46 @@ def test_a_registry_that_is_away_is_nobodys_bad_record(
         gone.decode([value])
 
 
+NODE = {"type": "record", "name": "Node", "fields": [{"name": "next", "type": ["null", "Node"]}]}
+EMPTY = {"type": "record", "name": "Empty", "fields": [{"name": "nothing", "type": "null"}]}
+
+
+def doubled(times: int) -> Any:
+    """A record of two records of two records ..., which takes no bytes."""
+    fields: list[dict[str, Any]] = [{"name": "a", "type": "null"}]
+    for level in range(times):
+        kind = {"type": "record", "name": f"L{level}", "fields": fields}
+        fields = [{"name": "a", "type": kind}, {"name": "b", "type": f"L{level}"}]
+    return {"type": "record", "name": "Top", "fields": fields}
+
+
+@pytest.mark.parametrize(
+    ("schema", "rest"),
+    [
+        (record(("x", array("null"))), b"\x80\xa8\xd6\xb9\x07\0"),  # 10^9 items in 5 bytes
+        (record(("x", {"type": "map", "values": array(EMPTY)})), b"\2\0\x80\xa8\xd6\xb9\x07\0\0"),
+        (record(("x", array({"type": "fixed", "name": "F", "size": 0}))), b"\x80\xa8\xd6\xb9\x07\0"),
+        (NODE, b"\2" * 200_000 + b"\0"),  # deeper than the stack
+        (record(("x", array(NODE))), b"\2" * 200_000 + b"\0"),
+        (doubled(60), b""),  # 2^60 values in none
+    ],
+)
+def test_a_schema_that_lets_a_few_bytes_run_away_is_refused_before_a_value_is_read(
+    registry: SmallRegistry, schema: Any, rest: bytes
+) -> None:
+    codec = _codec(of(registry, max_record_bytes=1_000_000), NAMES)
+    (fault,) = codec.decode([header(registry.add(schema)) + rest]).bad.values()
+    assert fault.reason == "unknown_schema"
+    assert "cannot be used" in str(fault)
+
+
+def test_a_decimal_is_not_converted_and_no_number(registry: SmallRegistry) -> None:
+    decimal = {"type": "bytes", "logicalType": "decimal", "precision": 10**6}
+    schema = record(("x", "float"), ("y", "float"), ("price", decimal))
+    value = header(registry.add(schema)) + b"\0\0\x80\x3f" * 2 + b"\x80\xb5\x18" + b"\x7f" * 200_000
+    assert _codec(of(registry, max_record_bytes=1_000_000), NAMES).decode([value]).inputs.tolist() == [[1, 1]]
+
+
 probabilities = st.one_of(st.floats(0, 1, width=32), st.sampled_from([float("nan")]))
 events = st.lists(
     st.tuples(st.text(min_size=1, max_size=5), st.integers(0, 2**40), st.integers(0, 2), st.integers(0, 2**62)),

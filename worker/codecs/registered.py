@@ -7,23 +7,13 @@ fields, in another order, and may change, as long as those stay; numbers of any 
 
 from __future__ import annotations
 
-import json
-import struct
 from collections.abc import Callable, Sequence
-from io import BytesIO
 from typing import Any
 
-import msgspec
-
+from worker.codecs.avro import avro_transcoder
 from worker.codecs.codec import Codec, Decoded, Sample
-from worker.errors import BadRecord, UsageError
+from worker.errors import BadRecord
 from worker.registry import HEADER_BYTES, MAGIC, Registry, header
-
-# What a damaged value, or one of another schema, makes the Avro library raise.
-NOT_AVRO = (
-    *(EOFError, ValueError, IndexError, KeyError, TypeError, OverflowError, RecursionError, StopIteration),
-    struct.error,
-)
 
 Transcode = Callable[[bytes], bytes]
 
@@ -110,43 +100,6 @@ class RegisteredCodec(Codec):
 def schema_id_of(head: bytes) -> int | None:
     """The ID in a value's first bytes; None where there is none."""
     return int.from_bytes(head[1:], "big") if len(head) == HEADER_BYTES and head[:1] == MAGIC else None
-
-
-def avro_transcoder(schema: Any, registry: Registry) -> Transcode:
-    """Avro -> the same object in MessagePack.
-
-    Raises:
-        BadRecord: the schema, or one that it refers to, is none.
-    """
-    try:
-        import fastavro
-    except ImportError as fault:
-        raise UsageError(f"avro needs the extra: pip install 'cellstream[registry]' ({fault})") from None
-    named: dict[str, Any] = {}
-
-    def parsed(one: Any) -> Any:
-        for reference in one.references or ():
-            parsed(registry.version(reference.subject, reference.version))
-        return fastavro.parse_schema(json.loads(one.schema_str), named_schemas=named)
-
-    try:
-        writer = parsed(schema)
-    except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as fault:
-        raise BadRecord("unknown_schema", f"the schema cannot be used: {fault}") from None
-    encode = msgspec.msgpack.Encoder().encode
-
-    def transcode(value: bytes) -> bytes:
-        stream = BytesIO(value)
-        stream.seek(HEADER_BYTES)
-        try:
-            found = fastavro.schemaless_reader(stream, writer, None)
-        except NOT_AVRO as fault:
-            raise BadRecord("not_avro", f"not of its schema: {type(fault).__name__}: {fault}"[:300]) from None
-        if stream.tell() != len(value):
-            raise BadRecord("not_avro", f"{len(value) - stream.tell()} bytes are left behind the value")
-        return encode(found)
-
-    return transcode
 
 
 def _json_transcoder(schema: Any, registry: Registry) -> Transcode:
