@@ -59,7 +59,7 @@ sbom: $(VENV)/audit.stamp  ## sbom.json: what the worker is made of, by its lock
 		requirements/worker.txt $(ARGS)
 
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
-	$(LOCK) --output-file requirements/worker.txt pyproject.toml
+	$(LOCK) --extra registry --output-file requirements/worker.txt pyproject.toml
 	$(LOCK) --extra training --output-file requirements/demo.txt pyproject.toml
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements/audit.txt requirements/audit.in
