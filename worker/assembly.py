@@ -31,9 +31,9 @@ from worker.model.tensorflow_setup import setup_tensorflow
 from worker.msgpack_encoding import MsgpackEncoder
 from worker.observer import Observer, TimedModel
 from worker.order import Order
+from worker.output_schema import REGISTERED_ENCODERS, output_schema
 from worker.reading import Reader
 from worker.recovery import Policies
-from worker.registered_encoding import AvroEncoder, RegisteredJsonEncoder, output_schema
 from worker.registry import SCHEMA_TYPES, Registry
 from worker.rights import worker_rights
 from worker.schema_judge import SchemaJudge
@@ -45,11 +45,11 @@ log = structlog.get_logger("cellstream")
 
 TOPICS_WITHIN_S = 3.0
 ENCODERS = {"json": ProbabilityEncoder, "msgpack": MsgpackEncoder}
-REGISTERED_ENCODERS = {"avro": AvroEncoder, "json-schema": RegisteredJsonEncoder}
 CONTENT_TYPES = {
     "json": "application/json",
     "msgpack": "application/msgpack",
     "avro": "application/vnd.confluent.avro",
+    "protobuf": "application/vnd.confluent.protobuf",
     "json-schema": "application/vnd.confluent.json",
 }
 
@@ -181,7 +181,7 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
     if settings.input_codec == "float32":
         return Float32Codec(len(features), *limits, settings.missing)
     if settings.input_codec in SCHEMA_TYPES:
-        plain = _object_codec(settings, features, MsgpackCodec if settings.input_codec == "avro" else JsonCodec)
+        plain = _object_codec(settings, features, JsonCodec if settings.input_codec == "json-schema" else MsgpackCodec)
         return RegisteredCodec(plain, SCHEMA_TYPES[settings.input_codec], _registry(settings))
     return _object_codec(settings, features, MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec)
 

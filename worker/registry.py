@@ -17,7 +17,7 @@ from worker.errors import BadRecord, FatalFault, Refused, TransientFault, UsageE
 
 log = logging.getLogger(__name__)  # which a command that prints JSON does not mix with it
 
-SCHEMA_TYPES = {"avro": "AVRO", "json-schema": "JSON"}  # codec -> the registry's word
+SCHEMA_TYPES = {"avro": "AVRO", "protobuf": "PROTOBUF", "json-schema": "JSON"}  # codec -> the registry's word
 MAGIC = b"\0"
 HEADER_BYTES = 5
 NOT_FOUND = 404

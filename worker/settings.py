@@ -31,7 +31,7 @@ from worker.setting_files import is_secret, read_properties, read_settings
 
 PREFIX = "CELLSTREAM_"
 OutOfOrder: TypeAlias = Literal["accept", "drop", "dead_letter", "reset"] | None
-REGISTERED = ("avro", "json-schema")
+REGISTERED = ("avro", "protobuf", "json-schema")
 TOPIC = Field(pattern=r"^[a-zA-Z0-9._-]{1,249}$")
 
 # Delivery rests on these librdkafka properties; a pass-through could only break it.
@@ -88,14 +88,16 @@ class Settings(BaseModel):
     output_per: Literal["sample", "record"] = Field(
         "sample", description="an event for each sample, or one with lists for all samples of a record"
     )
-    input_codec: Literal["json", "msgpack", "float32", "avro", "json-schema"] = Field(
+    input_codec: Literal["json", "msgpack", "float32", "avro", "protobuf", "json-schema"] = Field(
         "json", description="codec of sample values"
     )
-    output_codec: Literal["json", "msgpack", "avro", "json-schema"] = Field(
+    output_codec: Literal["json", "msgpack", "avro", "protobuf", "json-schema"] = Field(
         "json", description="codec of probability values"
     )
     schema_registry_url: str | None = Field(
-        None, pattern=r"^https?://[^\s]+$", description="Schema Registry for avro and json-schema; several with commas"
+        None,
+        pattern=r"^https?://[^\s]+$",
+        description="Schema Registry for avro, protobuf and json-schema; several with commas",
     )
     schema_registry_auth: str | None = Field(None, description="USER:PASSWORD for the Schema Registry [none]")
     output_subject: Literal["topic", "record", "topic_record"] = Field(

@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import copy
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
+
+from worker.registry import Registry
 
 
 class SmallRegistry:
@@ -42,6 +45,13 @@ class SmallRegistry:
             if entry in self.schemas:
                 return 200, {**entry, "id": self.schemas.index(entry) + 1, "version": 1}
         return 404, {"error_code": 40403, "message": "not found"}
+
+
+def just_started(registry: Registry) -> Registry:
+    """The same, as a worker has it that has just been started: it knows nothing yet. A client takes a while to make."""
+    fresh = copy(registry)
+    fresh._known, fresh._unknown = {}, {}
+    return fresh
 
 
 @contextmanager

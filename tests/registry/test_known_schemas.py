@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from functools import cache
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.registry.small import SmallRegistry, small_registry
+from tests.registry.small import SmallRegistry, just_started, small_registry
 from worker import known_schemas
 from worker import registry as registry_module
 from worker.codecs import JsonCodec
@@ -33,9 +34,14 @@ def server() -> Iterator[SmallRegistry]:
         yield running
 
 
+@cache
+def client(url: str) -> Registry:
+    return Registry(url)
+
+
 def reader(server: SmallRegistry, drop_lost: bool = False) -> Reader:
     """Of a worker that has just been started."""
-    codec = RegisteredCodec(JsonCodec(["x", "y"], 10_000, 100), "JSON", Registry(server.url))
+    codec = RegisteredCodec(JsonCodec(["x", "y"], 10_000, 100), "JSON", just_started(client(server.url)))
     return Reader(codec, judge=SchemaJudge(codec, "samples", drop_lost))
 
 

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tests.laws.reference import LeakySum
+from tests.registry.small import just_started
 from tests.simulator.host import Host
 from tests.simulator.patches import now, turn_of
 from tests.simulator.plan import Plan
@@ -237,7 +238,7 @@ class SimRegistry(Registry):
     """The real one, with a client that knows these IDs."""
 
     def __init__(self, registered: Set[int]) -> None:
-        self.__dict__ |= _registry().__dict__ | {"_known": {}, "_unknown": {}}
+        self.__dict__ |= just_started(_registry()).__dict__
         schema = SimpleNamespace(schema_type="JSON", schema_str="{}", references=())
 
         def get_schema(schema_id: int) -> Any:

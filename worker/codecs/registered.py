@@ -1,4 +1,4 @@
-"""Values with a schema ID in front: `avro` and `json-schema`, read as the objects that they are.
+"""Values with a schema ID in front: `avro`, `protobuf` and `json-schema`, read as the objects that they are.
 
 The schema that a value was written with is asked for once. By it the value becomes an object, and what the object means
 the codec of objects says: features by their names, or `features`, or `samples`. So a producer's schema may have other
@@ -12,6 +12,7 @@ from typing import Any
 
 from worker.codecs.avro import avro_transcoder
 from worker.codecs.codec import Codec, Decoded, Sample
+from worker.codecs.protobuf import protobuf_transcoder
 from worker.errors import BadRecord
 from worker.registry import HEADER_BYTES, MAGIC, Registry, header
 
@@ -22,7 +23,7 @@ class RegisteredCodec(Codec):
     """Read values by the schemas that they name.
 
     Args:
-        plain: reads the objects: of MessagePack for `AVRO`, of JSON for `JSON`.
+        plain: reads the objects: of JSON for `JSON`, of MessagePack for the others.
         schema_type: the registry's word.
         registry: has the schemas.
     """
@@ -32,8 +33,9 @@ class RegisteredCodec(Codec):
         self._plain = plain
         self._schema_type = schema_type
         self.registry = registry
-        self._transcode = {"AVRO": avro_transcoder, "JSON": _json_transcoder}[schema_type]
+        self._transcode = TRANSCODERS[schema_type]
         self._transcoders: dict[bytes, Transcode] = {}
+        self._useless: dict[int, BadRecord] = {}  # schemas that cannot be used, which takes a while to find out
 
     def unusable(self, schema_id: int, expected: bool = False) -> BadRecord | None:
         """Why no record can be read by a schema; None where it can.
@@ -91,10 +93,16 @@ class RegisteredCodec(Codec):
         return transcode(value)
 
     def _new_transcoder(self, schema_id: int, expected: bool = False) -> Transcode:
+        if schema_id in self._useless:
+            raise self._useless[schema_id]
         schema = self.registry.schema(schema_id, expected)
         if schema.schema_type != self._schema_type:
             raise BadRecord("unknown_schema", f"schema {schema_id} is {schema.schema_type}, not {self._schema_type}")
-        return self._transcode(schema, self.registry)
+        try:
+            return self._transcode(schema, self.registry)
+        except BadRecord as fault:
+            self._useless[schema_id] = fault
+            raise
 
 
 def schema_id_of(head: bytes) -> int | None:
@@ -105,3 +113,10 @@ def schema_id_of(head: bytes) -> int | None:
 def _json_transcoder(schema: Any, registry: Registry) -> Transcode:
     """The JSON behind the ID; that it is as its schema says its producer has seen to."""
     return lambda value: value[HEADER_BYTES:]
+
+
+TRANSCODERS: dict[str, Callable[[Any, Registry], Transcode]] = {
+    "AVRO": avro_transcoder,
+    "PROTOBUF": protobuf_transcoder,
+    "JSON": _json_transcoder,
+}

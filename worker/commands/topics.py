@@ -16,7 +16,7 @@ from worker.commands.rights_report import rights_report
 from worker.commands.topic_plan import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
 from worker.errors import FatalFault, Refused, TransientFault
 from worker.options import with_settings
-from worker.registered_encoding import output_schema
+from worker.output_schema import output_schema
 from worker.registry import SCHEMA_TYPES, Registry
 from worker.settings import Settings
 
