@@ -3,7 +3,8 @@
 Outputs and input offsets are committed in one transaction, so the group's committed offsets say how many samples
 have their output committed. A lap begins at the first commit that is seen after the volley was fired and ends at
 the one that completes it: neither the process's start nor the wake-up from an idle poll is in it, everything else is.
-Processor time is the operating system's count for the whole process, all threads, between the same two moments.
+Processor time is the operating system's count for the whole process, all threads, and for the processes that it
+started, between the same two moments.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,12 +165,13 @@ class Contestant:
         self._reader.close()
         if self._process is None or self._process.poll() is not None:
             return
+        family = self._family()
         self._process.send_signal(signal.SIGTERM)
-        try:
-            self._process.wait(20)
-        except psutil.TimeoutExpired:
-            self._process.kill()
-            self._process.wait(20)
+        psutil.wait_procs(family, 20)
+        for process in family:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+        psutil.wait_procs(family, 20)
 
     @property
     def _running(self) -> psutil.Popen:
@@ -213,8 +216,19 @@ class Contestant:
         self._fail(f"did not come to rest within {SETTLE_S:.0f} s")
 
     def _cpu_s(self) -> float:
-        times = self._running.cpu_times()
-        return float(times.user + times.system)
+        """Of the process and of those that it started and that still run."""
+        used = 0.0
+        for process in self._family():
+            with suppress(psutil.NoSuchProcess):
+                times = process.cpu_times()
+                used += times.user + times.system
+        return used
+
+    def _family(self) -> list[psutil.Process]:
+        """The process and those that it started; none once it has ended."""
+        with suppress(psutil.NoSuchProcess):
+            return [self._running, *self._running.children(recursive=True)]
+        return []
 
     def _fail(self, what: str) -> None:
         code = self._running.poll()

@@ -83,6 +83,7 @@ class Stage:
         *,
         command: Sequence[str] | None = None,
         cores: Sequence[int] | None = None,
+        kind: type[Contestant] = Contestant,
         **told: Any,
     ) -> Iterator[Contestant]:
         """A contestant with topics and a group of its own, not started; all of it is gone at the end.
@@ -92,13 +93,14 @@ class Stage:
             traffic: what its input is; None is one sample in JSON.
             command: see `Contestant`.
             cores: see `Contestant`.
+            kind: how its answers are counted.
             told: settings of its process that differ from the bench's own.
         """
         prefix = f"cellstream-bench-{uuid.uuid4().hex[:8]}-{name.replace(' ', '-')}"
         with self._topics(prefix):
             given = {**self._told(prefix), **told}
             volleys = Volleys(self.settings.kafka_conf(), given["input_topic"], traffic or self.traffic)
-            contestant = Contestant(name, given, volleys, self.folder / f"{prefix}.log", command, cores)
+            contestant = kind(name, given, volleys, self.folder / f"{prefix}.log", command, cores)
             try:
                 yield contestant
             finally:
