@@ -9,11 +9,12 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # Test files that run at once, each process with brokers of its own; much of their time is waiting.
 JOBS ?= 2
 AUDIT := $(VENV)/audit/bin
+PEERS := streams onnx quix bytewax flink
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench experiments chaos soak fuzz audit sbom lock clean
+.PHONY: help venv demo test check format bench peers experiments chaos soak fuzz audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -38,6 +39,8 @@ format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool 
 
 bench: $(VENV)/test.stamp  ## what is aimed at, measured: 20 minutes; ARGS='--row latency', ARGS=--quick, ARGS=--list
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+peers: $(PEERS:%=.cache/peers/%.stamp)  ## programs in other frameworks, for `make bench ARGS='--row peers'`: needs Maven, 2 GB and the network
 
 experiments: $(VENV)/test.stamp  ## the systems that this grew from, and docs/experiments.md with what was measured
 	@$(BIN)/cellstream experiments run --all --out docs $(ARGS)
@@ -72,6 +75,25 @@ $(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: requirements/%.txt pypro
 	@echo "installing requirements/$*.txt into $(VENV); the first time takes some minutes"
 	@$(INSTALL) --require-hashes --requirement $<
 	@$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+# The peers stand apart from cellstream and from each other: Java from Maven, Python in an environment of each its own.
+.cache/peers/streams.stamp: tests/bench/peers/streams/pom.xml $(wildcard tests/bench/peers/streams/src/main/java/peer/*.java)
+	@echo "fetching and compiling Kafka Streams' programs into .cache/peers"
+	@mvn -q -B -f $< -Dpeer.directory=$(CURDIR)/.cache/peers/streams compile dependency:copy-dependencies
+	@touch $@
+
+.cache/peers/flink.stamp: .cache/peers/connector.stamp
+.cache/peers/connector.stamp: tests/bench/peers/connector.xml
+	@mvn -q -B -f $< -Dpeer.directory=$(CURDIR)/.cache/peers/connector dependency:copy-dependencies
+	@touch $@
+
+.cache/peers/onnx.stamp: .cache/peers/streams.stamp
+.cache/peers/onnx.stamp .cache/peers/quix.stamp .cache/peers/bytewax.stamp .cache/peers/flink.stamp: \
+		.cache/peers/%.stamp: tests/bench/peers/%.txt | $(VENV)/python.stamp
+	@echo "installing tests/bench/peers/$*.txt into .cache/peers/$*"
+	@mkdir -p $(@D) && $(BIN)/python -m venv --clear .cache/peers/$*
+	@.cache/peers/$*/bin/python -m pip install --quiet --disable-pip-version-check --no-deps --requirement $<
 	@touch $@
 
 # Apart from the rest: what examines the packages is none of them, and needs other versions of some.

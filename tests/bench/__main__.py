@@ -22,12 +22,15 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.bench.page import write
+from tests.bench.peers.row import missing, peers
 from tests.brokers.choice import choose, real_broker
 from worker.bench.aims import Measured, table
-from worker.bench.rows import ROWS
+from worker.bench.rows import ROWS, RowGroup
 from worker.bench.stage import QUICK, Scale, open_stage
 from worker.commands.bench import telling
 from worker.settings import load_settings
+
+ALL = ROWS | {"peers": RowGroup(peers, 400, "over programs in other frameworks; `make peers` builds them first")}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -35,14 +38,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--row", action="append", choices=ROWS, help="only this; may be repeated")
+    parser.add_argument("--row", action="append", choices=ALL, help="only this; may be repeated")
     parser.add_argument("--quick", action="store_true", help="small laps, no repeats: two or three minutes in all")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write all numbers there")
     parser.add_argument("--write", action="store_true", help="write docs/performance.md whatever was measured")
     parser.add_argument("--list", action="store_true", help="the rows, and how long each takes, about")
     given = parser.parse_args(argv)
     if given.list:
-        for name, group in ROWS.items():
+        for name, group in ALL.items():
             print(f"{name:12} {group.seconds:4} s  {group.words}")
         return 0
     print(f"broker: {choose().words}", file=sys.stderr)
@@ -59,14 +62,16 @@ def main(argv: Sequence[str] | None = None) -> int:
             load_settings({"bootstrap_servers": servers}, os.environ, None), QUICK if given.quick else Scale(), say
         ) as stage,
     ):
-        for name in given.row or ROWS:
+        for name in given.row or ALL:
             begun = time.monotonic()
             try:
-                measured += ROWS[name].measure(stage)
+                measured += ALL[name].measure(stage)
             except Exception:  # noqa: BLE001 - whatever one row met, the others took twenty minutes
                 failed.append(name)
                 traceback.print_exc()
             print(f"{name}: {time.monotonic() - begun:.0f} s", file=sys.stderr)
+            if name == "peers" and missing():
+                print(f"peers {missing()}", file=sys.stderr)
         conditions = stage.conditions()
     console = Console(width=None if sys.stdout.isatty() else 200)
     console.print(table(measured))
