@@ -40,7 +40,7 @@ format: $(VENV)/test.stamp  ## write the code as `check` wants it, where a tool 
 bench: $(VENV)/test.stamp  ## what is aimed at, measured: 20 minutes; ARGS='--row latency', ARGS=--quick, ARGS=--list
 	@$(BIN)/python -m tests.bench $(ARGS)
 
-peers: $(PEERS:%=.cache/peers/%.stamp)  ## programs in other frameworks, for `make bench ARGS='--row peers'`: needs Maven, 2 GB and the network
+peers: $(PEERS:%=.cache/peers/%.stamp)  ## programs in other frameworks, for `make bench ARGS='--row peers'`; needs Maven and the network
 
 experiments: $(VENV)/test.stamp  ## the systems that this grew from, and docs/experiments.md with what was measured
 	@$(BIN)/cellstream experiments run --all --out docs $(ARGS)
@@ -83,12 +83,12 @@ $(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: requirements/%.txt pypro
 	@mvn -q -B -f $< -Dpeer.directory=$(CURDIR)/.cache/peers/streams compile dependency:copy-dependencies
 	@touch $@
 
-.cache/peers/flink.stamp: .cache/peers/connector.stamp
+.cache/peers/flink.stamp: | .cache/peers/connector.stamp
 .cache/peers/connector.stamp: tests/bench/peers/connector.xml
 	@mvn -q -B -f $< -Dpeer.directory=$(CURDIR)/.cache/peers/connector dependency:copy-dependencies
 	@touch $@
 
-.cache/peers/onnx.stamp: .cache/peers/streams.stamp
+.cache/peers/onnx.stamp: | .cache/peers/streams.stamp
 .cache/peers/onnx.stamp .cache/peers/quix.stamp .cache/peers/bytewax.stamp .cache/peers/flink.stamp: \
 		.cache/peers/%.stamp: tests/bench/peers/%.txt | $(VENV)/python.stamp
 	@echo "installing tests/bench/peers/$*.txt into .cache/peers/$*"

@@ -77,6 +77,7 @@ class Contestant:
         self.name = name
         self.settings = settings
         self.laps: list[Lap] = []
+        self.stall_s = STALL_S  # without an answer for so long, it has failed
         self._command = list(command) if command else _command(name)
         self._cores = cores
         self.first_output_s = 0.0
@@ -193,7 +194,7 @@ class Contestant:
                     self._first_seen = now
                     if seen < records:
                         start = (seen, now, self._cpu_s())
-            elif now - moved > STALL_S or self._running.poll() is not None:
+            elif now - moved > self.stall_s or self._running.poll() is not None:
                 self._fail(f"{done} of {records} samples answered, then nothing for {now - moved:.0f} s")
             done = seen
         samples = (done - start[0]) * self._volleys.traffic.chunk

@@ -84,9 +84,9 @@ def main(weights: str, digest: str, connector: str) -> None:
     configuration = Configuration()
     for name, value in {
         "pipeline.jars": Path(connector).absolute().as_uri(),
-        "parallelism.default": told.get("flink_parallelism", "1"),
-        "state.backend.type": told.get("flink_backend", "hashmap"),
-        "execution.checkpointing.interval": f"{told.get('flink_interval', told['commit_interval_ms'])} ms",
+        "parallelism.default": "1",
+        "state.backend.type": "hashmap",
+        "execution.checkpointing.interval": f"{told['commit_interval_ms']} ms",
         "execution.checkpointing.mode": "EXACTLY_ONCE",
         "execution.checkpointing.storage": "filesystem",
         "execution.checkpointing.dir": store.as_uri(),
@@ -96,8 +96,7 @@ def main(weights: str, digest: str, connector: str) -> None:
         # Within the JVM, Python does not know the environment by itself.
         "python.pythonpath": os.pathsep.join([str(Path(__file__).parent), sysconfig.get_path("purelib")]),
         "restart-strategy.type": "none",  # a fault ends the program, which says so
-        "python.execution-mode": told.get("flink_mode", "thread"),
-        "python.state.cache-size": "1000000",  # keys whose state Python keeps; the default is 1,000
+        "python.execution-mode": "thread",
     }.items():
         configuration.set_string(name, value)
     environment = StreamExecutionEnvironment.get_execution_environment(configuration)

@@ -95,7 +95,7 @@ def _python(environment: str) -> str:
 PEERS = (
     Peer("Kafka Streams, LSTM in Java", BUILT / "streams.stamp", _lstm, 2, 1.0),
     Peer("Kafka Streams, ONNX Runtime", BUILT / "onnx.stamp", _onnx, 2, 0.4),
-    Peer("Quix Streams", BUILT / "quix.stamp", _quix, 100, 0.02),
-    Peer("Bytewax", BUILT / "bytewax.stamp", _bytewax, 100, 0.05, commits=False),
+    Peer("Quix Streams", BUILT / "quix.stamp", _quix, 100, 0.05),
+    Peer("Bytewax", BUILT / "bytewax.stamp", _bytewax, 100, 0.2, commits=False),
     Peer("PyFlink", BUILT / "flink.stamp", _flink, 100, 0.02),
 )

@@ -14,8 +14,10 @@ from worker.bench.aims import Aim, Measured, spread
 from worker.bench.contestant import Contestant, Lap
 from worker.bench.rows.rates import RATE
 from worker.bench.stage import Stage
+from worker.errors import FatalFault
 
 CHECKED, CHECKED_STREAMS = 500, 50
+STALL_S = 300.0  # Flink takes 25 s to start where nothing else runs
 TIMEOUT_S = 30.0
 HEADINGS = ("contestant", "samples/s", "CPU us", "cellstream / it", "first s", "largest difference")
 
@@ -85,8 +87,10 @@ def missing() -> str:
 def peers(stage: Stage) -> list[Measured]:
     """A row for each peer that was built, all of them beside the same worker; none where none was built.
 
+    A peer that fails takes no other with it; it is named below the table.
+
     Raises:
-        FatalFault: a peer answers wrongly, or stalls.
+        FatalFault: all of them failed.
     """
     built = [peer for peer in PEERS if peer.built]
     if not built:
@@ -94,16 +98,29 @@ def peers(stage: Stage) -> list[Measured]:
     manifest, scale = stage.artifact.manifest, stage.scale
     weights = write_weights(stage.artifact, stage.folder / "peers.weights")
     model = Model(weights, len(manifest.features), stage.artifact.digest[:12])
+    found, failed = [], []
     with stage.contestant("cellstream") as worker:
         stage.say("cellstream: start and warm-up")
         worker.warm_up(max(100, scale.records // 10), scale.streams, scale.rest)
-        found = [_measure(stage, peer, model, worker) for peer in built]
-        micros = [lap.cpu_us for lap in worker.laps]
-        rates = [lap.rate for lap in worker.laps]
-        us = ("cellstream", spread(rates, "{:,.0f}"), spread(micros, "{:,.1f}"), "", f"{worker.first_output_s:.1f}", "")
+        for peer in built:
+            try:
+                found.append(_measure(stage, peer, model, worker))
+            except FatalFault as fault:
+                stage.say(f"{peer.name}: {fault}")
+                failed.append(peer.name)
+        cells = [_worker_cells(worker), *(one.cells() for one in found)]
+    if not found:
+        raise FatalFault(f"not measured: {', '.join(failed)}")
     rows = [one.row() for one in found]
-    rows[-1] = replace(rows[-1], beside=_table([us, *(one.cells() for one in found)]))
-    return rows
+    beside = _table(cells) + (f"\n\nNot measured, as it failed: {', '.join(failed)}." if failed else "")
+    return [*rows[:-1], replace(rows[-1], beside=beside)]
+
+
+def _worker_cells(worker: Contestant) -> tuple[str, ...]:
+    """The worker's line, of all rounds."""
+    rates, micros = ([getattr(lap, kind) for lap in worker.laps] for kind in ("rate", "cpu_us"))
+    first = f"{worker.first_output_s:.1f}"
+    return "cellstream", spread(rates, "{:,.0f}"), spread(micros, "{:,.1f}"), "", first, ""
 
 
 def _measure(stage: Stage, peer: Peer, model: Model, worker: Contestant) -> Found:
@@ -113,6 +130,7 @@ def _measure(stage: Stage, peer: Peer, model: Model, worker: Contestant) -> Foun
     kind = Contestant if peer.commits else Uncommitted
     with stage.contestant("peer", command=peer.command(model), kind=kind) as other:
         stage.say(f"{peer.name}: start and check")
+        other.stall_s = STALL_S
         other.first_output(CHECKED, CHECKED_STREAMS)
         difference = check(stage, other)
         stage.say(f"{peer.name}: its first {CHECKED} answers are right; warm-up")

@@ -84,12 +84,8 @@ final class Lstm implements Step {
             float[] x, float[] state, int at, int width, float[] kernel, float[] recurrent, float[] bias, float[] z) {
         int all = 4 * width;
         System.arraycopy(bias, 0, z, 0, all);
-        for (int i = 0; i < x.length; i++) {
-            add(z, kernel, i * all, x[i]);
-        }
-        for (int i = 0; i < width; i++) {
-            add(z, recurrent, i * all, state[at + i]);
-        }
+        add(z, kernel, x, 0, x.length);
+        add(z, recurrent, state, at, width);
         halve(z, 0, 2 * width);
         halve(z, 3 * width, all);
         tanh(z);
@@ -108,9 +104,29 @@ final class Lstm implements Step {
         }
     }
 
-    private static void add(float[] z, float[] weights, int row, float factor) {
-        for (int j = 0; j < z.length; j++) {
-            z[j] += factor * weights[row + j];
+    /** z += x times the matrix, four of its rows at once, so that z is read and written a quarter as often. */
+    private static void add(float[] z, float[] weights, float[] x, int from, int count) {
+        int all = z.length;
+        int i = 0;
+        for (; i + 4 <= count; i += 4) {
+            float a = x[from + i];
+            float b = x[from + i + 1];
+            float c = x[from + i + 2];
+            float d = x[from + i + 3];
+            int row = i * all;
+            for (int j = 0; j < all; j++) {
+                z[j] += a * weights[row + j]
+                        + b * weights[row + all + j]
+                        + c * weights[row + 2 * all + j]
+                        + d * weights[row + 3 * all + j];
+            }
+        }
+        for (; i < count; i++) {
+            float a = x[from + i];
+            int row = i * all;
+            for (int j = 0; j < all; j++) {
+                z[j] += a * weights[row + j];
+            }
         }
     }
 
