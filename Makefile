@@ -9,12 +9,13 @@ INSTALL := $(BIN)/python -m pip install --disable-pip-version-check
 # Test files that run at once, each process with brokers of its own; much of their time is waiting.
 JOBS ?= 2
 AUDIT := $(VENV)/audit/bin
+PROFILE := $(VENV)/profile/bin
 PEERS := streams onnx quix bytewax flink
 UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench peers experiments chaos soak fuzz audit sbom lock clean
+.PHONY: help venv demo test check format bench peers flame experiments chaos soak fuzz audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -42,6 +43,9 @@ bench: $(VENV)/test.stamp  ## what is aimed at, measured: 20 minutes; ARGS='--ro
 
 peers: $(PEERS:%=.cache/peers/%.stamp)  ## programs in other frameworks, for `make bench ARGS='--row peers'`; needs Maven and the network
 
+flame: $(VENV)/test.stamp $(VENV)/profile.stamp  ## where a worker's time goes: docs/performance-flame*.svg; two minutes
+	@$(BIN)/python -m tests.bench.flame --py-spy $(PROFILE)/py-spy $(ARGS)
+
 experiments: $(VENV)/test.stamp  ## the systems that this grew from, and docs/experiments.md with what was measured
 	@$(BIN)/cellstream experiments run --all --out docs $(ARGS)
 
@@ -66,6 +70,7 @@ lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --extra training --output-file requirements/demo.txt pyproject.toml
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements/audit.txt requirements/audit.in
+	$(LOCK) --python-version 3.11 --output-file requirements/profile.txt requirements/profile.in
 
 clean:  ## remove what the targets made: environment, fetched jars, caches
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -97,9 +102,9 @@ $(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: requirements/%.txt pypro
 	@touch $@
 
 # Apart from the rest: what examines the packages is none of them, and needs other versions of some.
-$(VENV)/audit.stamp: requirements/audit.txt | $(VENV)/python.stamp
-	@$(BIN)/python -m venv $(VENV)/audit
-	@$(AUDIT)/python -m pip install --disable-pip-version-check --quiet --require-hashes --requirement $<
+$(VENV)/audit.stamp $(VENV)/profile.stamp: $(VENV)/%.stamp: requirements/%.txt | $(VENV)/python.stamp
+	@$(BIN)/python -m venv $(VENV)/$*
+	@$(VENV)/$*/bin/python -m pip install --disable-pip-version-check --quiet --require-hashes --requirement $<
 	@touch $@
 
 $(VENV)/python.stamp:

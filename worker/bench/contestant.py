@@ -136,6 +136,11 @@ class Contestant:
         return lap
 
     @property
+    def pid(self) -> int:
+        """Of the process."""
+        return int(self._running.pid)
+
+    @property
     def memory_bytes(self) -> int:
         """Resident memory now."""
         return int(self._running.memory_info().rss)
