@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.console import Console
 
+from training.tables import options
 from worker.errors import UsageError
 
 if TYPE_CHECKING:
     from training.fitting import Fitted
 
-Column = str | None
 Share = float | None
 
 
@@ -30,25 +30,13 @@ def train(
         Path, typer.Option("--out", help="Directory of the artifact; made or replaced.", show_default=False)
     ],
     *,
-    stream_id: Annotated[Column, typer.Option(metavar="COL", help="Table: column that tells whose row it is.")] = None,
-    label: Annotated[Column, typer.Option(metavar="COL", help="Table: column of the class to learn.")] = None,
-    features: Annotated[
-        Column, typer.Option(metavar="A,B,C", help="Table: columns that the model sees, in the order of the samples.")
-    ] = None,
-    order: Annotated[
-        Column, typer.Option(metavar="COL", help="Table: number or time to sort rows by; else they are in order.")
-    ] = None,
-    sequence: Annotated[
-        Column, typer.Option(metavar="COL", help="Table: column that divides a stream into several sequences.")
-    ] = None,
-    label_per: Annotated[
-        Column,
-        typer.Option(
-            metavar="KIND",
-            help="Table: `sequence` or `timestep`; if not given, timestep where the label changes in a sequence.",
-        ),
-    ] = None,
-    table: Annotated[Column, typer.Option(metavar="NAME", help="Which table of a database.")] = None,
+    stream_id: options.StreamId = None,
+    label: options.Label = None,
+    features: options.Features = None,
+    order: options.Order = None,
+    sequence: options.Sequence = None,
+    label_per: options.LabelPer = None,
+    table: options.TableName = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split, the weights and the shuffling.")] = 0,
     preset: Annotated[
         str | None,
@@ -118,10 +106,9 @@ def train(
 
     Example: `cellstream train runs.csv --stream-id run --label fault --features pressure,flow --order time --out pumps`
     """
-    from training.datasets import load, split
+    from training.datasets import split
     from training.networks import PRESETS, RECIPES, Recipe
     from training.progress import epoch_bar, stop_on_interrupt
-    from training.tables.options import columns_of, refuse_options
     from training.tables.reading import is_table
 
     console = Console(stderr=True, highlight=False)
@@ -137,28 +124,14 @@ def train(
         from training.decisions import rate_of
 
         rate_of(decision)
+    sequences = options.TableOptions(stream_id, label, features, order, sequence, label_per, table).read(data)
+    parts = split(sequences, seed)
     described: dict[str, Any] = {}
     if is_table(data):
-        from training.tables.loading import load_table
         from training.tables.report import describe, lines
 
-        columns = columns_of(data, stream_id, label, features, order, sequence)
-        sequences = load_table(data, columns, table=table, label_per=label_per or "auto")
-        parts = split(sequences, seed)
         described = {"data": describe(sequences, parts)}
         console.print("\n".join(lines(described["data"])), markup=False, soft_wrap=True)
-    else:
-        refuse_options(
-            data,
-            stream_id=stream_id,
-            label=label,
-            features=features,
-            order=order,
-            sequence=sequence,
-            label_per=label_per,
-            table=table,
-        )
-        parts = split(load(data), seed)
     recipe = RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset]
     chosen: dict[str, Any] = {"epochs": epochs, "noise": jitter, "scale": scale, "offset": offset, "warp": warp}
     recipe = dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if value is not None})

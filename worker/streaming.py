@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,6 +17,18 @@ if TYPE_CHECKING:
     from worker.model.step_model import StepModel
 
 Floats = NDArray[np.float32]
+
+
+class Decision(NamedTuple):
+    """What a decision rule said of a sequence.
+
+    Attributes:
+        timestep: at which it fired, from 0.
+        number: of the class, an index into the rule's classes.
+    """
+
+    timestep: int
+    number: int
 
 
 class StreamingModel:
@@ -109,18 +121,40 @@ class StreamingModel:
         Raises:
             UsageError: as `step`.
         """
+        return self.decide_all(sequences)[0]
+
+    def decide_all(self, sequences: Iterable[ArrayLike]) -> tuple[list[Floats], list[Decision | None]]:
+        """As `run_all`, with what the artifact's rule decides of each sequence.
+
+        Args:
+            sequences: each `(its timesteps, features)`.
+
+        Returns:
+            For each its answers `(its timesteps, classes)`; and its decision, or None where the rule never fires or the
+            artifact has none.
+
+        Raises:
+            UsageError: as `step`.
+        """
         checked = [self._checked(sequence) for sequence in sequences]
         for x in checked:
             if x.ndim != 2:
                 raise UsageError(f"expected sequences (timesteps, {self._model.features}), received {x.shape}")
         lengths = np.array([len(x) for x in checked], np.int64)
         if not lengths.sum():
-            return [np.empty((0, self._model.outputs), np.float32) for _ in checked]
+            return [np.empty((0, self._model.probabilities), np.float32) for _ in checked], [None] * len(checked)
         flat = np.concatenate(checked)
         counts = lengths[lengths > 0]
         states = self.initial_states(len(counts))
         outputs, _ = step_streams(self._model, flat, np.zeros(len(flat), np.bool_), counts, states)
-        return np.split(outputs, np.cumsum(lengths)[:-1])
+        split = np.split(outputs, np.cumsum(lengths)[:-1])
+        answers = [own[:, : self._model.probabilities] for own in split]
+        return answers, [self._decision(own[:, self._model.probabilities :]) for own in split]
+
+    def _decision(self, column: Floats) -> Decision | None:
+        """Of the deciding column `(timesteps, 1)`, or `(timesteps, 0)` where there is no rule."""
+        fired = np.flatnonzero(column)
+        return Decision(int(fired[0]), int(column[fired[0], 0]) - 1) if len(fired) else None
 
     def _checked(self, inputs: ArrayLike) -> NDArray[Any]:
         x = np.ascontiguousarray(inputs, np.float32)

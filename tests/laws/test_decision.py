@@ -187,8 +187,14 @@ def test_the_step_decides_as_the_rule_says_in_any_company(artifact: Path) -> Non
     for answer in answers:
         assert answer[:, 3].astype(int).tolist() == decided_along(rule, answer[:, :3])
     assert len({int(answer[:, 3].max()) for answer in answers}) > 1
-    alone = StreamingModel.load(artifact).run(sequences[4])
-    np.testing.assert_array_equal(alone, answers[4][:, :3])
+    model = StreamingModel.load(artifact)
+    np.testing.assert_array_equal(model.run(sequences[4]), answers[4][:, :3])
+    together, decisions = model.decide_all([*sequences, sequences[0][:0]])
+    for said, decision, answer in zip(together, decisions, [*answers, answers[0][:0]], strict=True):
+        np.testing.assert_array_equal(said, answer[:, :3])
+        fired = decided_along(rule, answer[:, :3])
+        at = next((t for t, number in enumerate(fired) if number), None)
+        assert decision == (None if at is None else (at, fired[at] - 1))
 
 
 @pytest.mark.slow

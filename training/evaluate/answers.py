@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from training.evaluate.matching import Matched
 from training.evaluation import decide, timestep_at
 from worker.errors import UsageError
-from worker.streaming import StreamingModel
+from worker.streaming import Decision, StreamingModel
 
 Floats = NDArray[np.float64]
 Numbers = NDArray[np.int64]
@@ -45,6 +45,7 @@ class Answers:
         decided: for each `(its timesteps,)`, the class with the largest probability.
         labels: for each `(its timesteps,)`, the right class.
         per_timestep: labels may change in a sequence.
+        decisions: for each what the artifact's rule decided, or None where it never fired; None without a rule.
     """
 
     classes: tuple[str, ...]
@@ -53,6 +54,7 @@ class Answers:
     decided: tuple[Numbers, ...]
     labels: tuple[Numbers, ...]
     per_timestep: bool = False
+    decisions: tuple[Decision | None, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.probabilities)
@@ -85,14 +87,15 @@ def answer(model: StreamingModel, matched: Matched) -> Answers:
     Raises:
         UsageError: the answers are those of several outputs, side by side.
     """
-    told = model.run_all(matched.sequences.inputs)
-    return answers_of(
+    told, decisions = model.decide_all(matched.sequences.inputs)
+    answers = answers_of(
         told,
         matched.labels,
         matched.classes,
         matched.sequences.stream_ids,
         matched.sequences.timestep_labels is not None,
     )
+    return answers if model.manifest.decision is None else replace(answers, decisions=tuple(decisions))
 
 
 def answers_of(

@@ -12,11 +12,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from training.datasets import Sequences, load, split
+from training.datasets import Sequences, split
+from training.tables import options
 from worker.artifact import Manifest, read_artifact
 from worker.errors import UsageError
-
-Column = str | None
 
 
 def evaluate(
@@ -28,25 +27,16 @@ def evaluate(
         ),
     ],
     *,
-    stream_id: Annotated[Column, typer.Option(metavar="COL", help="Table: column that tells whose row it is.")] = None,
-    label: Annotated[Column, typer.Option(metavar="COL", help="Table: column of the right class.")] = None,
+    stream_id: options.StreamId = None,
+    label: options.Label = None,
     features: Annotated[
-        Column, typer.Option(metavar="A,B,C", help="Table: columns, in any order; else those that the artifact names.")
+        str | None,
+        typer.Option(metavar="A,B,C", help="Table: columns, in any order; else those that the artifact names."),
     ] = None,
-    order: Annotated[
-        Column, typer.Option(metavar="COL", help="Table: number or time to sort rows by; else they are in order.")
-    ] = None,
-    sequence: Annotated[
-        Column, typer.Option(metavar="COL", help="Table: column that divides a stream into several sequences.")
-    ] = None,
-    label_per: Annotated[
-        Column,
-        typer.Option(
-            metavar="KIND",
-            help="Table: `sequence` or `timestep`; if not given, timestep where the label changes in a sequence.",
-        ),
-    ] = None,
-    table: Annotated[Column, typer.Option(metavar="NAME", help="Which table of a database.")] = None,
+    order: options.Order = None,
+    sequence: options.Sequence = None,
+    label_per: options.LabelPer = None,
+    table: options.TableName = None,
     held_out: Annotated[
         bool, typer.Option("--held-out", help="Table: only the streams that `train` held out of this same table.")
     ] = False,
@@ -58,8 +48,9 @@ def evaluate(
     """Judge an artifact's answers along labelled sequences.
 
     The samples go through the engine that the worker runs. At every tenth of each sequence: accuracy, ROC AUC, F1, log
-    loss, Brier score and calibration error (ECE). Of the way: total variation, worst jump, and how early a first
-    crossing of a threshold would have decided, and how rightly. What each number means: docs/evaluation.md.
+    loss, Brier score and calibration error (ECE). Of the way: total variation and worst jump; and how early, and how
+    rightly, the artifact's own decision rule decides, and a first crossing of a threshold would. What each number
+    means: docs/evaluation.md.
 
     The table is read as `cellstream train` reads it. Its columns and classes are those of the artifact, by name.
 
@@ -73,27 +64,13 @@ def evaluate(
     opened = read_artifact(artifact)
     manifest = opened.manifest
     from training.evaluate.matching import features_of, match
-    from training.tables.options import columns_of, refuse_options
     from training.tables.reading import is_table
 
     if is_table(data):
-        from training.tables.loading import load_table
-
-        names = features_of(manifest, features)
-        columns = columns_of(data, stream_id, label, names, order, sequence)
-        sequences = load_table(data, columns, table=table, label_per=label_per or "auto")
+        features = features_of(manifest, features)
     else:
-        refuse_options(
-            data,
-            stream_id=stream_id,
-            label=label,
-            features=features,
-            order=order,
-            sequence=sequence,
-            label_per=label_per,
-            table=table,
-        )
-        sequences, held_out = load(data), True
+        held_out = True
+    sequences = options.TableOptions(stream_id, label, features, order, sequence, label_per, table).read(data)
     trained_on_all = _trained_on(sequences, manifest) and not held_out
     if held_out:
         sequences = _held_out(sequences, manifest)
@@ -119,6 +96,8 @@ def evaluate(
         "warnings": [TRAINED_ON] if trained_on_all else [],
         **evaluate_answers(answers),
     }
+    if manifest.decision is not None:
+        facts["decision"]["goal"] = manifest.decision.goal
     if html is not None:
         from training.evaluate.report import html_report
 
@@ -166,7 +145,7 @@ def _total(parts: Any) -> int:
 def _show(facts: dict[str, Any]) -> None:
     """The numbers for a terminal."""
     from training.evaluate.measures import NAMES
-    from training.evaluate.report import CROSSING_HEAD, class_rows, crossing_rows, number, share_rows, tiles
+    from training.evaluate.report import CROSSING_HEAD, class_rows, crossing_rows, number, rule_text, share_rows, tiles
 
     console = Console(highlight=False)
     console.print(
@@ -180,7 +159,7 @@ def _show(facts: dict[str, Any]) -> None:
     judged = "all timesteps" if facts["labels"] == "timestep" else "at the end"
     for head, rows in (
         (("elapsed", *NAMES.values()), share_rows(facts)),
-        (("first crossing", *CROSSING_HEAD[1:]), crossing_rows(facts)),
+        (("decided at", *CROSSING_HEAD[1:]), crossing_rows(facts)),
         ((f"class, {judged}", "precision", "recall", "F1", "answers"), class_rows(facts)),
     ):
         table = Table(box=None, pad_edge=False)
@@ -190,6 +169,8 @@ def _show(facts: dict[str, Any]) -> None:
             table.add_row(*map(escape, row))
         console.print()
         console.print(table)
+    console.print()
+    console.print(rule_text(facts), markup=False, soft_wrap=True)
     console.print()
     for name, value in tiles(facts):
         console.print(f"{name:<26}{number(value)}")

@@ -6,6 +6,7 @@ for; in each bin the share that is right against the mean probability, weighted 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from sklearn import metrics
 from sklearn.calibration import calibration_curve
 
 from training.evaluate.answers import Answers, Moment
+from worker.streaming import Decision
 
 SHARES = tuple(tenth / 10 for tenth in range(1, 11))
 THRESHOLDS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
@@ -37,6 +39,7 @@ def evaluate_answers(answers: Answers) -> dict[str, Any]:
         "all_timesteps": scores(answers.everywhere),
         "mean_accuracy": float(np.mean([row["accuracy"] for row in by_share])),
         "steadiness": steadiness(answers),
+        "decision": own_rule(answers),
         "first_crossing": [{"threshold": level, **first_crossing(answers, level)} for level in THRESHOLDS],
         "by_class": by_class(judged, answers.classes),
         "confusion": metrics.confusion_matrix(
@@ -113,20 +116,32 @@ def first_crossing(answers: Answers, threshold: float) -> dict[str, float]:
         `earliness`: share of the sequence that had to be seen, mean; `accuracy` of what was decided, against the label
         of that timestep; `harmonic_mean` of the accuracy and 1 - earliness; `never`: the share that did not get there.
     """
-    seen, right, never = [], [], 0
-    for path, decided, labels in zip(answers.probabilities, answers.decided, answers.labels, strict=True):
+    decisions: list[Decision | None] = []
+    for path, decided in zip(answers.probabilities, answers.decided, strict=True):
         crossed = np.flatnonzero(path.max(axis=1) >= threshold)
-        never += not len(crossed)
-        at = int(crossed[0]) if len(crossed) else len(path) - 1
-        seen.append((at + 1) / len(path))
-        right.append(decided[at] == labels[at])
+        decisions.append(Decision(int(crossed[0]), int(decided[crossed[0]])) if len(crossed) else None)
+    return _judged(answers, decisions)
+
+
+def own_rule(answers: Answers) -> dict[str, float] | None:
+    """Deciding by the artifact's rule, as `first_crossing`; None where it has none."""
+    return None if answers.decisions is None else _judged(answers, answers.decisions)
+
+
+def _judged(answers: Answers, decisions: Sequence[Decision | None]) -> dict[str, float]:
+    """What decisions come to; a sequence without one is decided by its last answer."""
+    seen, right = [], []
+    for decided, labels, decision in zip(answers.decided, answers.labels, decisions, strict=True):
+        timestep, number = decision or Decision(len(decided) - 1, int(decided[-1]))
+        seen.append((timestep + 1) / len(decided))
+        right.append(number == labels[timestep])
     earliness, accuracy = float(np.mean(seen)), float(np.mean(right))
     both = accuracy + 1.0 - earliness
     return {
         "earliness": earliness,
         "accuracy": accuracy,
         "harmonic_mean": 2.0 * accuracy * (1.0 - earliness) / both if both else 0.0,
-        "never": never / len(answers),
+        "never": sum(decision is None for decision in decisions) / len(answers),
     }
 
 

@@ -43,6 +43,7 @@ def html_report(facts: dict[str, Any], answers: Answers) -> str:
         by_share=_table(("elapsed", *NAMES.values()), share_rows(facts)),
         trajectories=_picture(drawings.trajectories(answers), "probabilities along sequences"),
         trajectories_text=_trajectories_text(answers),
+        rule=escape(rule_text(facts)),
         first_crossing=_table(CROSSING_HEAD, crossing_rows(facts)),
         reliability=_picture(drawings.reliability_diagram(told), "reliability diagram"),
         confusion=_picture(drawings.confusion(facts["confusion"], answers.classes), "confusion matrix"),
@@ -53,6 +54,8 @@ def html_report(facts: dict[str, Any], answers: Answers) -> str:
     )
 
 
+OWN_RULE = "its own rule"
+NO_RULE = "The artifact has no decision rule of its own; `cellstream train --folds 4 --decision early` makes one."
 CROSSING_HEAD = ("at", "earliness", "accuracy", "harmonic mean", "never")
 
 
@@ -63,6 +66,7 @@ def tiles(facts: dict[str, Any]) -> list[tuple[str, float | None]]:
         ("accuracy at the end", last["accuracy"]),
         ("mean accuracy on the way", facts["mean_accuracy"]),
         ("ROC AUC at the end", last["roc_auc"]),
+        *([("harmonic mean, own rule", facts["decision"]["harmonic_mean"])] if facts["decision"] else []),
         ("ECE, all timesteps", everywhere["ece"]),
         ("total variation", steady["total_variation"]),
         ("of it, back and forth", steady["excess_variation"]),
@@ -80,15 +84,19 @@ def share_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:
 
 
 def crossing_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:
-    """Cells of what a threshold would give."""
+    """Cells of what the artifact's own rule gives, where it has one, and of what a threshold would give."""
+    own = [(OWN_RULE, facts["decision"])] if facts["decision"] else []
     return [
-        (
-            f"{row['threshold']:.2f}",
-            *(number(row[name]) for name in ("earliness", "accuracy", "harmonic_mean")),
-            f"{row['never']:.0%}",
-        )
-        for row in facts["first_crossing"]
+        (name, *(number(row[key]) for key in ("earliness", "accuracy", "harmonic_mean")), f"{row['never']:.0%}")
+        for name, row in [*own, *((f"{row['threshold']:.2f}", row) for row in facts["first_crossing"])]
     ]
+
+
+def rule_text(facts: dict[str, Any]) -> str:
+    """A sentence about the artifact's decision rule."""
+    if not facts["decision"]:
+        return NO_RULE
+    return f"The artifact has a decision rule, made for: {facts['decision']['goal']}."
 
 
 def class_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:

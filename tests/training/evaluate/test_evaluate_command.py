@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from worker.artifact import write_artifact
 from worker.cli import app
+from worker.decision import DecisionRule
 from worker.errors import UsageError
 from worker.model.tensorflow_setup import setup_tensorflow
 
@@ -121,6 +122,27 @@ def test_the_report_needs_nothing_but_itself(
     assert not re.search(r"https?://", page)
     assert "w&lt;b&gt; &amp; &#x27;n" in page
     assert "w<b>" not in page
+
+
+@pytest.mark.parametrize("outputs", [1, 3])
+def test_the_artifacts_own_rule_decides(artifacts: dict[int, Path], tmp_path: Path, outputs: int) -> None:
+    classes = CLASSES[:3] if outputs == 3 else CLASSES[1::-1]  # of two, the one without a probability comes first
+    table(CLASSES[: max(2, outputs)]).to_csv(tmp_path / "runs.csv", index=False)
+    rule = DecisionRule(classes, (0, 2), ((2.0,) * len(classes), (0.0,) * len(classes)), "the third sample")
+    write_artifact(network(outputs), tmp_path / "ruled", features=("p", "q"), classes=CLASSES[:outputs], decision=rule)
+    facts = json.loads(evaluate(tmp_path / "ruled", tmp_path / "runs.csv", *COLUMNS, "--json").stdout)
+    # The runs have 1 to 6 rows, three of each length; those of one and two rows are never decided.
+    assert facts["decision"]["never"] == pytest.approx(1 / 3)
+    assert facts["decision"]["earliness"] == pytest.approx(np.mean([1, 1, 1, 3 / 4, 3 / 5, 3 / 6]))
+    assert facts["decision"]["goal"] == "the third sample"
+    plain = json.loads(evaluate(artifacts[outputs], tmp_path / "runs.csv", *COLUMNS, "--json").stdout)
+    assert plain["decision"] is None
+    assert facts["all_timesteps"] == pytest.approx(plain["all_timesteps"])
+    assert "no decision rule of its own" in evaluate(artifacts[outputs], tmp_path / "runs.csv", *COLUMNS).stdout
+    report = tmp_path / "report.html"
+    told = evaluate(tmp_path / "ruled", tmp_path / "runs.csv", *COLUMNS, "--html", report).stdout
+    assert "has a decision rule, made for: the third sample" in told
+    assert "its own rule" in report.read_text(encoding="utf-8")
 
 
 def test_features_go_by_name(artifacts: dict[int, Path], tmp_path: Path) -> None:

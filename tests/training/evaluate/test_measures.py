@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from training.evaluate.measures import (
     by_class,
     evaluate_answers,
     first_crossing,
+    own_rule,
     reliability,
     scores,
     steadiness,
 )
 from worker.errors import UsageError
+from worker.streaming import Decision
 
 
 def moment(probabilities: Any, labels: list[int]) -> Moment:
@@ -144,6 +147,30 @@ def test_the_first_crossing_decides_and_the_end_where_there_is_none() -> None:
     assert early == pytest.approx({"earliness": 0.375, "accuracy": 1.0, "harmonic_mean": 1.25 / 1.625, "never": 0.0})
     late = first_crossing(answers, 0.85)  # the first is sure of the wrong class after two of four
     assert late == pytest.approx({"earliness": 0.75, "accuracy": 0.5, "harmonic_mean": 0.25 / 0.75, "never": 0.5})
+
+
+def test_the_own_rule_is_judged_by_what_it_decided_and_when() -> None:
+    answers = binary([[0.6, 0.1, 0.9, 0.9], [0.5, 0.6, 0.6, 0.6]], [[1] * 4, [0] * 4])
+    assert evaluate_answers(answers)["decision"] is None
+    # The first is decided at its second sample, wrongly; the second never, so by its last answer, wrongly too.
+    ruled = replace(answers, decisions=(Decision(1, 0), None))
+    assert own_rule(ruled) == {"earliness": 0.75, "accuracy": 0.0, "harmonic_mean": 0.0, "never": 0.5}
+    ruled = replace(answers, decisions=(Decision(0, 1), Decision(1, 1)))
+    assert own_rule(ruled) == pytest.approx(
+        {"earliness": 0.375, "accuracy": 0.5, "harmonic_mean": 0.625 / 1.125, "never": 0.0}
+    )
+    assert evaluate_answers(ruled)["decision"] == own_rule(ruled)
+
+
+@given(st.lists(st.lists(st.floats(0.01, 0.99), min_size=1, max_size=6), min_size=1, max_size=5), st.floats(0.5, 0.99))
+def test_a_rule_of_one_limit_is_a_first_crossing(paths: list[list[float]], limit: float) -> None:
+    answers = binary(paths, [[1] * len(path) for path in paths])
+    crossings = [np.flatnonzero(path.max(axis=1) >= limit) for path in answers.probabilities]
+    decisions = tuple(
+        Decision(int(crossed[0]), int(own[crossed[0]])) if len(crossed) else None
+        for crossed, own in zip(crossings, answers.decided, strict=True)
+    )
+    assert own_rule(replace(answers, decisions=decisions)) == first_crossing(answers, limit)
 
 
 def test_nothing_right_and_nothing_early_is_no_division_by_zero() -> None:
