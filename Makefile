@@ -15,7 +15,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench peers flame experiments chaos soak fuzz audit sbom lock clean
+.PHONY: help venv demo test check format bench peers flame experiments aims chaos soak fuzz audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -48,6 +48,9 @@ flame: $(VENV)/test.stamp $(VENV)/profile.stamp  ## where a worker's time goes: 
 
 experiments: $(VENV)/test.stamp  ## the systems that this grew from, and docs/experiments.md with what was measured
 	@$(BIN)/cellstream experiments run --all --out docs $(ARGS)
+
+aims: $(VENV)/test.stamp  ## what training must reach on four archived sets, and docs/aims.md; an hour, goes on where it was stopped
+	@$(BIN)/python -m training.aims --write $(ARGS)
 
 chaos: $(VENV)/test.stamp  ## one fault on a real broker, held to all laws: make chaos SCENARIO=zombie SEED=7; alone it lists them
 	@$(BIN)/python -m tests.chaos $(if $(SCENARIO),run $(SCENARIO) $(if $(SEED),--seed $(SEED)),list) $(ARGS)

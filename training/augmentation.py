@@ -6,7 +6,6 @@ Every epoch sees other changes of the same sequences. Jitter is not here: it is 
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -55,50 +54,3 @@ def played(timesteps: int, warp: float, rng: np.random.Generator) -> NDArray[np.
     speed = np.exp(warp * np.interp(np.linspace(0, KNOTS - 1, timesteps), np.arange(KNOTS), rng.standard_normal(KNOTS)))
     places = np.concatenate(([0.0], np.cumsum((speed[1:] + speed[:-1]) / 2)))
     return places * (timesteps - 1) / places[-1]
-
-
-def augmented_batches(
-    inputs: Floats,
-    targets: NDArray[Any],
-    weights: Floats | None,
-    lengths: NDArray[np.int64],
-    scaling: Scaling,
-    recipe: Recipe,
-    seed: int,
-) -> Any:
-    """A data set for `fit`: shuffled and changed anew in every epoch, the same for the same seed.
-
-    Args:
-        inputs: `(n, timesteps, features)`, padded behind the lengths.
-        targets: `(n, timesteps, outputs)`.
-        weights: `(n, timesteps)`, or None.
-        lengths: `(n,)`.
-        scaling: of the training part.
-        recipe: how far sequences are changed, and the size of a batch.
-        seed: of the order and of the changes.
-    """
-    import keras
-
-    class Batches(keras.utils.PyDataset):
-        def __init__(self) -> None:
-            super().__init__()
-            self._rng = np.random.default_rng(seed)
-            self.on_epoch_end()
-
-        def __len__(self) -> int:
-            return math.ceil(len(inputs) / recipe.batch_size)
-
-        def __getitem__(self, index: int) -> tuple[Any, ...]:
-            members = self._order[index * recipe.batch_size : (index + 1) * recipe.batch_size]
-            x, y = inputs[members], targets[members]
-            for row, member in enumerate(members):
-                n = lengths[member]
-                rng = np.random.default_rng((*self._epoch, int(member)))
-                x[row, :n], y[row, :n] = changed(x[row, :n], y[row, :n], scaling, recipe, rng)
-            return (x, y) if weights is None else (x, y, weights[members])
-
-        def on_epoch_end(self) -> None:
-            self._order = self._rng.permutation(len(inputs))
-            self._epoch = (seed, int(self._rng.integers(1 << 31)))
-
-    return Batches()

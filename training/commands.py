@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -37,6 +38,13 @@ def train(
     sequence: options.Sequence = None,
     label_per: options.LabelPer = None,
     table: options.TableName = None,
+    hold_out: Annotated[
+        float,
+        typer.Option(metavar="SHARE", min=0, max=0.9, help="Of the streams, for the accuracies only; 0: learn all."),
+    ] = 0.25,
+    split_by: Annotated[
+        str, typer.Option("--split", metavar="HOW", help="`chance`, or `time`: hold out the streams that begin last.")
+    ] = "chance",
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the split, the weights and the shuffling.")] = 0,
     preset: Annotated[
         str | None,
@@ -69,17 +77,29 @@ def train(
             metavar="GOAL", help="With --folds: decide, `early`, or with at most this share of false alarms, as 0.05."
         ),
     ] = None,
+    class_weights: Annotated[
+        bool, typer.Option("--class-weights", help="Rare classes count as much as frequent ones.")
+    ] = False,
     epochs: Annotated[
         int | None, typer.Option("--epochs", min=1, help="At most so many; early stopping may end sooner.")
+    ] = None,
+    resume: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Remember the training there after every epoch; go on from there after a kill."
+        ),
+    ] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write logs for TensorBoard there.", show_default=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Facts of the training as one JSON object.")] = False,
 ) -> None:
     """Train a recurrent network on a data set and write the artifact that `cellstream run` serves.
 
     The label of a sequence is learned at every timestep, so that the model has an answer after each sample. The
-    scaling of the inputs is a layer of the model. A quarter of the streams is held out: the accuracies come from
-    it, and of a bundled set `cellstream publish DATA` sends it. Beside the artifact: history.json and history.png,
-    the loss of every epoch.
+    scaling of the inputs is a layer of the model. A quarter of the streams is held out (`--hold-out`, `--split`): the
+    accuracies come from it, and of a bundled set `cellstream publish DATA` sends it. Beside the artifact: history.json
+    and history.png, the loss of every epoch.
 
     **Your own data** is a flat table with a row for each sample: CSV, Parquet, NumPy .npz (an array for each
     column), SQLite, or any database by its SQLAlchemy URL. Rows with one stream ID are one sequence. The label is a
@@ -99,6 +119,8 @@ def train(
     mean of accuracy and 1 - earliness on them; `--decision 0.05` those that at most 5 % of the sequences of other
     classes reach. The worker then adds "decision" to the first event of a sequence that reaches its limit.
 
+    `--resume DIR`: the same command, given again after a kill, ends with the same model; DIR is removed then.
+
     Ctrl-C ends the training early and keeps the best weights so far; a second one, or the first with --folds, leaves
     everything as it was.
 
@@ -116,6 +138,8 @@ def train(
         raise UsageError(f"--out {out}: expected a directory, found a file")
     if preset is not None and preset not in PRESETS:
         raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    if split_by not in ("chance", "time"):
+        raise UsageError(f"--split {split_by}: expected chance or time")
     if folds == 1:
         raise UsageError("--folds 1: an ensemble has at least 2 members; leave it out for a single network")
     if (smoothing or decision is not None) and not folds:
@@ -125,7 +149,7 @@ def train(
 
         rate_of(decision)
     sequences = options.TableOptions(stream_id, label, features, order, sequence, label_per, table).read(data)
-    parts = split(sequences, seed)
+    parts = split(sequences, seed, hold_out, by_time=split_by == "time")
     described: dict[str, Any] = {}
     if is_table(data):
         from training.tables.report import describe, lines
@@ -134,22 +158,27 @@ def train(
         console.print("\n".join(lines(described["data"])), markup=False, soft_wrap=True)
     recipe = RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset]
     chosen: dict[str, Any] = {"epochs": epochs, "noise": jitter, "scale": scale, "offset": offset, "warp": warp}
+    chosen["class_weights"] = class_weights or None
     recipe = dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
+    from training.fitting import Places, fit
+
+    places = Places(resume, tensorboard)
     if folds:
         from training.folds import fit_folds
 
         with epoch_bar(console, folds * recipe.epochs) as on_epoch:
             fitted: Fitted = fit_folds(
-                parts, recipe, seed, folds=folds, smoothing=smoothing, decision=decision, on_epoch=on_epoch
-            )
+                parts, recipe, seed, folds=folds, smoothing=smoothing, decision=decision, on_epoch=on_epoch,
+                places=places,
+            )  # fmt: skip
         artifact = fitted.write(out)
     else:
-        from training.fitting import fit
-
         with stop_on_interrupt(console) as stop:
             with epoch_bar(console, recipe.epochs) as on_epoch:
-                fitted = fit(parts, recipe, seed, stop=stop, on_epoch=on_epoch)
+                fitted = fit(parts, recipe, seed, stop=stop, on_epoch=on_epoch, places=places)
             artifact = fitted.write(out)
+    if resume is not None:
+        shutil.rmtree(resume)
     if as_json:
         print(json.dumps({"artifact": str(out), "digest": artifact.digest, **fitted.facts, **described}))
     else:
@@ -169,11 +198,16 @@ def _tell(facts: dict[str, Any], out: Path, digest: str) -> None:
             f"kept epoch {facts['best_epoch']} of {facts['epochs']}"
         )
     print(f"{facts['dataset']}: {how}")
-    print(f"accuracy on {sequences['test']} held-out sequences, by share of each: {accuracy}")
+    if sequences["test"]:
+        print(f"accuracy on {sequences['test']} held-out sequences, by share of each: {accuracy}")
+    else:
+        print("nothing was held out: `cellstream evaluate` tells on other data how good it is")
     if "decision" in facts:
-        told = facts["decision"]["test"]
+        of, told = "them", facts["decision"].get("test")
+        if told is None:
+            of, told = "the sequences that a member had not learned", facts["decision"]["out_of_fold"]
         print(
-            f"decided rightly on {told['accuracy']:.2f} of them, having seen {told['earliness']:.2f} of each "
+            f"decided rightly on {told['accuracy']:.2f} of {of}, having seen {told['earliness']:.2f} of each "
             f"(harmonic mean {told['harmonic_mean']:.2f}, undecided {told['undecided']:.2f})"
         )
     print(f"artifact {out} (digest {digest[:12]}), with history.json and history.png")

@@ -12,11 +12,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from training.splits import fold_indices, split_indices
+from training.splits import TEST_SHARE, fold_indices, split_indices
 from worker.errors import UsageError
 
 
@@ -33,6 +34,7 @@ class Sequences:
         stream_ids: one name for each sequence, unique, the same on every machine.
         streams: whose each sequence is; a stream is never divided. Empty where every sequence is a stream of its own.
         timestep_labels: for each sequence `(timesteps,)` int64; None where a label is the whole sequence's.
+        begins: when each sequence begins, by the column that a table is ordered by; empty where it is not known.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Sequences:
     stream_ids: tuple[str, ...]
     streams: tuple[str, ...] = ()
     timestep_labels: tuple[NDArray[np.int64], ...] | None = None
+    begins: tuple[float, ...] = ()
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -61,16 +64,42 @@ class Sequences:
             stream_ids=tuple(self.stream_ids[i] for i in indices),
             streams=tuple(self.streams[i] for i in indices) if self.streams else (),
             timestep_labels=self.timestep_labels and tuple(self.timestep_labels[i] for i in indices),
+            begins=tuple(self.begins[i] for i in indices) if self.begins else (),
         )
 
 
 @dataclass(frozen=True)
 class Split:
-    """Three parts without a sequence in common."""
+    """Three parts without a sequence in common, and how they were divided: see `split`."""
 
     train: Sequences
     validation: Sequences
     test: Sequences
+    held_out: float = TEST_SHARE
+    by_time: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse a stream that is in two parts: what is learned of it in one would flatter the other.
+
+        Raises:
+            UsageError: names some of them.
+        """
+        shared = self.shared_streams()
+        if shared:
+            shown = ", ".join(map(repr, shared[:5])) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
+            raise UsageError(f"streams are in more than one of training, validation and test: {shown}")
+
+    def shared_streams(self) -> list[str]:
+        """Streams that are in more than one part; none once there is a split."""
+        owners = [set(part.streams or part.stream_ids) for part in (self.train, self.validation, self.test)]
+        return sorted((owners[0] & owners[1]) | (owners[0] & owners[2]) | (owners[1] & owners[2]))
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: what `evaluate --held-out` needs to divide the same sequences again."""
+        return {
+            "sequences": {"train": len(self.train), "validation": len(self.validation), "test": len(self.test)},
+            "division": {"held_out": self.held_out, "by_time": self.by_time},
+        }
 
 
 def load(name: str) -> Sequences:
@@ -87,17 +116,37 @@ def load(name: str) -> Sequences:
     return BUNDLED[name]()
 
 
-def split(sequences: Sequences, seed: int = 0) -> Split:
+def split(sequences: Sequences, seed: int = 0, held_out: float = TEST_SHARE, *, by_time: bool = False) -> Split:
     """Divide by stream, every class in the same proportion; the same seed gives the same parts.
 
     A stream of several sequences counts as one of the rarest class that occurs in it, and stays in one part.
 
+    Args:
+        sequences: of one data set.
+        seed: of chance.
+        held_out: share of the test part, below 1; 0 leaves it empty.
+        by_time: hold out the streams of each class that begin last, and validate on those before them.
+
     Raises:
-        UsageError: a class has too few streams to be in all three parts.
+        UsageError: a class has too few streams to be in all parts, or it is not known when streams begin.
     """
     stream, rarest = _by_stream(sequences)
-    parts = split_indices(rarest, sequences.classes, seed)
-    return Split(*(sequences.take(np.flatnonzero(np.isin(stream, part))) for part in parts))
+    begins = _begins(sequences, stream) if by_time else None
+    parts = split_indices(rarest, sequences.classes, seed, held_out, begins)
+    train, validation, test = (sequences.take(np.flatnonzero(np.isin(stream, part))) for part in parts)
+    return Split(train, validation, test, held_out, by_time)
+
+
+def _begins(sequences: Sequences, stream: NDArray[np.int64]) -> NDArray[np.float64]:
+    """When each stream begins, `(streams,)`."""
+    if len(set(sequences.begins)) < 2:
+        raise UsageError(
+            "--split time: it is not known which streams came first; name a column of times that all streams share "
+            "with --order"
+        )
+    first = np.full(stream.max() + 1, np.inf)
+    np.minimum.at(first, stream, np.array(sequences.begins))
+    return first
 
 
 def folds_of(sequences: Sequences, folds: int, seed: int = 0) -> list[NDArray[np.int64]]:
@@ -120,7 +169,15 @@ def join(one: Sequences, other: Sequences) -> Sequences:
         stream_ids=one.stream_ids + other.stream_ids,
         streams=one.streams + other.streams,
         timestep_labels=own or None,
+        begins=one.begins + other.begins,
     )
+
+
+def labels_along(sequences: Sequences) -> tuple[NDArray[np.int64], ...]:
+    """The label at each timestep, for each sequence `(its timesteps,)`."""
+    if sequences.timestep_labels is not None:
+        return sequences.timestep_labels
+    return tuple(np.full(n, label) for n, label in zip(sequences.lengths, sequences.labels, strict=True))
 
 
 def _by_stream(sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

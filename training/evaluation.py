@@ -43,9 +43,11 @@ def accuracy_by_share(
         shares: of the length, each in (0, 1].
 
     Returns:
-        `{"25%": ..., "50%": ..., "75%": ..., "100%": ...}`.
+        `{"25%": ..., "50%": ..., "75%": ..., "100%": ...}`; empty where there are no sequences.
     """
-    accuracy = {}
+    accuracy: dict[str, float] = {}
+    if not len(probabilities):
+        return accuracy
     for share in shares:
         reached = [timestep_at(share, len(answers)) for answers in probabilities]
         decided = [int(decide(answers[t])) for answers, t in zip(probabilities, reached, strict=True)]
@@ -59,5 +61,7 @@ def predict(model: Any, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[n
 
     Sequences of different lengths need a model with the Masking layer of `training.padding`.
     """
+    if not len(inputs):
+        return []
     answers = model.predict(pad(inputs), batch_size=256, verbose=0)  # (n, longest, outputs)
     return [row[: len(sequence)] for row, sequence in zip(answers, inputs, strict=True)]

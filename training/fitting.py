@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from training.augmentation import augmented_batches
-from training.datasets import Sequences, Split
+from training.batches import Batches
+from training.datasets import Sequences, Split, join
 from training.evaluation import accuracy_by_share, predict
 from training.networks import Recipe, Scaling, build
-from training.padding import check_labels, pad, repeat_labels
+from training.targets import Targets, class_weights
 from worker.model.tensorflow_setup import setup_tensorflow
 
 if TYPE_CHECKING:
@@ -61,21 +61,56 @@ class Fitted:
 
     def write_model(self, directory: Path, decision: DecisionRule | None = None) -> Artifact:
         """Write the artifact alone, with a rule for decisions if there is one; see `write`."""
+        import keras
+
         from worker.artifact import write_artifact
 
-        return write_artifact(
-            self.model,
-            directory,
-            features=self.features,
-            classes=self.classes,
-            training=self.facts,
-            scaling=self.scaling.facts(self.features),
-            decision=decision,
-        )
+        with keras.device("cpu:0"):  # where the worker will step it, and where its answers are proven
+            return write_artifact(
+                self.model,
+                directory,
+                features=self.features,
+                classes=self.classes,
+                training=self.facts,
+                scaling=self.scaling.facts(self.features),
+                decision=decision,
+            )
+
+
+@dataclass(frozen=True)
+class Places:
+    """Directories for what is kept while a training goes on.
+
+    Attributes:
+        memory: to go on after a kill; see `training.resuming`. None for none.
+        logs: for TensorBoard. None for none.
+    """
+
+    memory: Path | None = None
+    logs: Path | None = None
+
+    def open(self, plan: dict[str, Any], sequences: Sequences) -> None:
+        """See that the memory is of this training; see `training.resuming.open_memory`."""
+        if self.memory is not None:
+            from training.resuming import open_memory
+
+            open_memory(self.memory, plan, sequences)
+
+    def boards(self, name: str) -> list[Any]:
+        """Callbacks that write the logs of one network."""
+        import keras
+
+        return [] if self.logs is None else [keras.callbacks.TensorBoard(str(self.logs / name))]
 
 
 def fit(
-    parts: Split, recipe: Recipe, seed: int = 0, *, stop: Event | None = None, on_epoch: OnEpoch | None = None
+    parts: Split,
+    recipe: Recipe,
+    seed: int = 0,
+    *,
+    stop: Event | None = None,
+    on_epoch: OnEpoch | None = None,
+    places: Places = Places(),
 ) -> Fitted:
     """Train on one label per timestep until the validation loss has not improved for `recipe.patience` epochs.
 
@@ -87,22 +122,24 @@ def fit(
         seed: of weights, dropout and shuffling; sets the seeds of Python, numpy and Keras for the process.
         stop: when set, fitting ends after the running batch and keeps the best weights so far.
         on_epoch: called after each epoch.
+        places: what is kept while training goes on.
 
     Raises:
         KeyboardInterrupt: `stop` was set in the first epoch, when there is nothing worth keeping.
     """
-    setup_tensorflow()
+    setup_tensorflow(gpu=True)
     started = time.monotonic()
+    places.open({"recipe": recipe.facts(), "seed": seed, **parts.facts()}, join(parts.train, parts.validation))
     scaling = Scaling.of(parts.train.inputs)
     padded = is_padded(parts)
     stop = stop or Event()
     member = fit_member(
         parts.train, parts.validation, scaling, recipe, seed, name=parts.train.name, padded=padded, stop=stop,
-        on_epoch=on_epoch,
+        on_epoch=on_epoch, places=places,
     )  # fmt: skip
     facts = {
         "dataset": parts.train.name,
-        "sequences": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        **parts.facts(),
         "seed": seed,
         "recipe": recipe.facts(),
         "epochs": len(member.history["loss"]),
@@ -144,6 +181,7 @@ def fit_member(
     padded: bool,
     stop: Event,
     on_epoch: OnEpoch | None = None,
+    places: Places = Places(),
 ) -> Member:
     """Fit one network; see `fit`.
 
@@ -157,35 +195,38 @@ def fit_member(
         padded: whether the sequences that it is made for differ in length.
         stop: ends fitting when set.
         on_epoch: called after each epoch.
+        places: as `fit`.
     """
     import keras
+
+    from training.resuming import BestWeights
 
     classes = len(train.classes)
     keras.utils.set_random_seed(seed)
     model = build(name, classes, scaling, recipe, padded=padded)
-    weighted = padded and bool(recipe.filters)
+    weights = class_weights(train) if recipe.class_weights else None
+    targets = Targets(train, recipe, padded=padded, weights=weights)
+    batches = Batches(train.inputs, targets, scaling, recipe, seed)
     model.compile(
         # A recording that is wrong at every timestep has a long gradient; clipping keeps it from undoing the rest.
-        optimizer=keras.optimizers.Adam(recipe.learning_rate, clipnorm=1.0),
-        loss=_loss(classes, recipe.label_smoothing, weighted),
+        optimizer=keras.optimizers.Adam(_learning_rate(recipe, len(batches)), clipnorm=1.0),
+        loss=_loss(classes, recipe.label_smoothing, targets.weighted),
     )
-    best = keras.callbacks.EarlyStopping("val_loss", patience=recipe.patience, restore_best_weights=True)
-    arrays = _arrays(train, classes, weighted)
-    if recipe.augments:
-        given: dict[str, Any] = {"x": augmented_batches(*arrays, train.lengths, scaling, recipe, seed)}
-    else:
-        given = {**dict(zip(("x", "y", "sample_weight"), arrays, strict=True)), "batch_size": recipe.batch_size}
-    epochs = model.fit(
-        **given,
-        validation_data=_arrays(validation, classes, weighted)[: 3 if weighted else 2],
+    best = BestWeights(recipe.patience, places.memory and places.memory / name)
+    model.fit(
+        batches.dataset(),
+        validation_data=Targets(validation, recipe, padded=padded, weights=weights).arrays(validation.inputs),
         epochs=recipe.epochs,
+        validation_batch_size=256,
+        shuffle=False,
         verbose=0,
-        callbacks=[best, _watch(stop, on_epoch)],
-    ).history
-    bare = build(name, classes, scaling, recipe, padded=padded)
-    bare.set_weights(model.get_weights())
-    history = {name: [float(loss) for loss in epochs[name]] for name in ("loss", "val_loss")}
-    return Member(bare, history, best.best_epoch + 1)
+        callbacks=[best, _watch(batches, seed, stop, on_epoch), *places.boards(name)],
+    )
+    # Its answers are compared with those of the worker, which steps it on the processor.
+    with keras.device("cpu:0"):
+        bare = build(name, classes, scaling, recipe, padded=padded)
+        bare.set_weights(model.get_weights())
+    return Member(bare, best.losses, best.best_epoch + 1)
 
 
 def is_padded(parts: Split) -> bool:
@@ -199,19 +240,13 @@ def outputs_of(classes: tuple[str, ...]) -> tuple[str, ...]:
     return classes[1:] if len(classes) == 2 else classes
 
 
-def _arrays(part: Sequences, classes: int, weighted: bool) -> tuple[Any, Any, Any]:
-    """Inputs `(n, timesteps, features)`, padded, targets `(n, timesteps, outputs)`, and weights `(n, timesteps)`.
+def _learning_rate(recipe: Recipe, batches: int) -> Any:
+    """The rate, or its way over all steps."""
+    import keras
 
-    Where no mask takes padded timesteps out of the loss, weights of 0 do; otherwise there are none.
-    """
-    inputs = pad(part.inputs, value=0.0) if weighted else pad(part.inputs)
-    labels = repeat_labels(part.labels, inputs.shape[1])
-    for row, own in enumerate(part.timestep_labels or ()):
-        labels[row, : len(own), 0] = own  # what stands behind its end is masked
-    check_labels(labels, inputs)
-    targets = labels if classes == 2 else np.eye(classes, dtype=np.float32)[labels[..., 0]]
-    weights = (np.arange(inputs.shape[1]) < part.lengths[:, None]).astype(np.float32) if weighted else None
-    return inputs, targets, weights
+    if recipe.schedule == "constant":
+        return recipe.learning_rate
+    return keras.optimizers.schedules.CosineDecay(recipe.learning_rate, recipe.epochs * batches)
 
 
 def _loss(classes: int, label_smoothing: float, weighted: bool) -> Any:
@@ -223,11 +258,18 @@ def _loss(classes: int, label_smoothing: float, weighted: bool) -> Any:
     return kind(label_smoothing=label_smoothing, reduction=reduction)
 
 
-def _watch(stop: Event, on_epoch: OnEpoch | None) -> Any:
-    """A callback that reports epochs and ends training when `stop` is set."""
+def _watch(batches: Batches, seed: int, stop: Event, on_epoch: OnEpoch | None) -> Any:
+    """A callback that counts and reports epochs, and ends training when `stop` is set."""
     import keras
 
     class Watch(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            batches.epoch = epoch
+            # Dropout and noise too are those of this epoch, whether or not the ones before it ran in this process.
+            for number, layer in enumerate(self.model.layers):
+                if hasattr(layer, "seed_generator"):
+                    layer.seed_generator.state.assign(np.array([seed * 1000 + number, epoch], np.uint32))
+
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if stop.is_set():
                 self.model.stop_training = True

@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.calibration import calibration_error, fit_temperatures
-from training.datasets import Sequences, Split, folds_of, join
+from training.datasets import Split, folds_of, join, labels_along
 from training.decisions import judge, require_one_label, rule_for
 from training.evaluation import accuracy_by_share, predict
-from training.fitting import Fitted, Member, OnEpoch, fit_member, is_padded, outputs_of, versions
+from training.fitting import Fitted, Member, OnEpoch, Places, fit_member, is_padded, outputs_of, versions
 from training.history import write_histories
 from training.networks import Recipe, Scaling
 from training.trajectories import Trajectories
@@ -68,6 +68,7 @@ def fit_folds(
     smoothing: float = 0.0,
     decision: str | None = None,
     on_epoch: OnEpoch | None = None,
+    places: Places = Places(),  # noqa: B008  (frozen)
 ) -> FittedEnsemble:
     """Train a member for each fold of training and validation, and put them into one streamable model.
 
@@ -79,13 +80,17 @@ def fit_folds(
         smoothing: share of the past in the answers, 0 <= smoothing < 1.
         decision: what a rule for decisions is for, see `training.decisions.rule_for`; None for no rule.
         on_epoch: called after each epoch, with epochs counted on over the members.
+        places: what is kept while training goes on.
 
     Raises:
         UsageError: there are fewer streams than folds, or labels change within sequences and a decision is wanted.
     """
-    setup_tensorflow()
+    setup_tensorflow(gpu=True)
+    import keras
+
     started = time.monotonic()
     pool = join(parts.train, parts.validation)
+    places.open({"recipe": recipe.facts(), "seed": seed, "folds": folds, **parts.facts()}, pool)
     division = folds_of(pool, folds, seed)
     if decision is not None:
         require_one_label(labels_along(pool))
@@ -106,6 +111,7 @@ def fit_folds(
             padded=padded,
             stop=Event(),
             on_epoch=_counted_on(on_epoch, number * recipe.epochs),
+            places=places,
         )
         members.append(member)
         for i, trajectory in zip(fold, predict(member.model, own.inputs), strict=True):
@@ -113,22 +119,26 @@ def fit_folds(
     trajectories = Trajectories(tuple(said), labels_along(pool), pool.classes, pool.stream_ids)
     smooth = trajectories.smoothed(smoothing)
     temperatures = fit_temperatures(smooth)
-    model = ensemble(pool.name, [member.model for member in members], smoothing, temperatures)
+    with keras.device("cpu:0"):
+        model = ensemble(pool.name, [member.model for member in members], smoothing, temperatures)
     answers = predict(model, parts.test.inputs)
-    rule, decided = None, {}
+    rule = None
+    decided: dict[str, Any] = {}
     if decision is not None:
         final = smooth.calibrated(temperatures)
         rule = rule_for(final, decision)
-        unseen = Trajectories(
-            tuple(own.astype(np.float64) for own in answers),
-            labels_along(parts.test),
-            pool.classes,
-            parts.test.stream_ids,
-        )
-        decided = {"out_of_fold": judge(rule, final).facts(), "test": judge(rule, unseen).facts()}
+        decided = {"out_of_fold": judge(rule, final).facts()}
+        if answers:
+            unseen = Trajectories(
+                tuple(own.astype(np.float64) for own in answers),
+                labels_along(parts.test),
+                pool.classes,
+                parts.test.stream_ids,
+            )
+            decided["test"] = judge(rule, unseen).facts()
     facts = {
         "dataset": pool.name,
-        "sequences": {"train": len(parts.train), "validation": len(parts.validation), "test": len(parts.test)},
+        **parts.facts(),
         "seed": seed,
         "recipe": recipe.facts(),
         "folds": folds,
@@ -174,13 +184,6 @@ def ensemble(name: str, members: Sequence[Any], smoothing: float, temperatures: 
     model = keras.Model(samples, calibration(answers), name=name.replace("-", "_"))
     calibration.temperatures.assign(temperatures)
     return model
-
-
-def labels_along(sequences: Sequences) -> tuple[NDArray[np.int64], ...]:
-    """The label at each timestep, for each sequence `(its timesteps,)`."""
-    if sequences.timestep_labels is not None:
-        return sequences.timestep_labels
-    return tuple(np.full(n, label) for n, label in zip(sequences.lengths, sequences.labels, strict=True))
 
 
 def _counted_on(on_epoch: OnEpoch | None, before: int) -> OnEpoch | None:

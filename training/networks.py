@@ -30,6 +30,8 @@ class Recipe:
         label_smoothing: share of the target that is spread over all classes.
         epochs: at most so many.
         patience: epochs without a better validation loss before fitting stops.
+        schedule: of the learning rate: `constant`, or `cosine`: down to 0 over all epochs.
+        class_weights: whether rare classes count as much as frequent ones.
     """
 
     units: tuple[int, ...] = (32, 16, 8)
@@ -47,6 +49,8 @@ class Recipe:
     batch_size: int = 16
     epochs: int = 60
     patience: int = 12
+    schedule: str = "constant"
+    class_weights: bool = False
 
     @property
     def augments(self) -> bool:

@@ -15,7 +15,13 @@ VALIDATION_SHARE = 0.2
 Indices = NDArray[np.int64]
 
 
-def split_indices(labels: NDArray[np.int64], classes: Sequence[str], seed: int) -> tuple[Indices, Indices, Indices]:
+def split_indices(
+    labels: NDArray[np.int64],
+    classes: Sequence[str],
+    seed: int,
+    held_out: float = TEST_SHARE,
+    begins: NDArray[np.float64] | None = None,
+) -> tuple[Indices, Indices, Indices]:
     """Indices of the training, validation and test sequences, each sorted.
 
     Each class is shuffled and cut by itself, so every part has every class in the same proportion, to one sequence.
@@ -24,22 +30,27 @@ def split_indices(labels: NDArray[np.int64], classes: Sequence[str], seed: int) 
         labels: `(n,)` int64, indices into `classes`.
         classes: their names, for the error.
         seed: of the shuffle; nothing else of chance is used.
+        held_out: share of the test part; 0 leaves it empty.
+        begins: `(n,)`, when each begins: then the last of each class are the test part, and those before them the
+            validation part. None for chance.
 
     Raises:
-        UsageError: a class has fewer than three sequences.
+        UsageError: a class has fewer sequences than there are parts.
     """
+    parts_wanted = 3 if held_out else 2
     chance = np.random.default_rng(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
     for label, name in enumerate(classes):
         members = chance.permutation(np.flatnonzero(labels == label))
         if not len(members):
             continue  # a class of timesteps that occurs only beside rarer ones, and goes where they go
-        if len(members) < 3:
-            raise UsageError(
-                f"class {name!r} has {len(members)} sequences of its own: training, validation and test need one each"
-            )
-        tests = max(1, round(TEST_SHARE * len(members)))
-        validations = max(1, round(VALIDATION_SHARE * len(members)))
+        if len(members) < parts_wanted:
+            needing = "training, validation and test need" if held_out else "training and validation need"
+            raise UsageError(f"class {name!r} has {len(members)} sequences of its own: {needing} one each")
+        if begins is not None:
+            members = members[np.argsort(-begins[members], kind="stable")]
+        tests = min(max(1, round(held_out * len(members))), len(members) - 2) if held_out else 0
+        validations = min(max(1, round(VALIDATION_SHARE * len(members))), len(members) - tests - 1)
         parts[2].extend(members[:tests])
         parts[1].extend(members[tests : tests + validations])
         parts[0].extend(members[tests + validations :])

@@ -9,9 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training.augmentation import augmented_batches, changed, played
+from training.augmentation import changed, played
 from training.networks import Recipe, Scaling
-from worker.model.tensorflow_setup import setup_tensorflow
 
 PLAIN = Recipe()
 SCALING = Scaling(np.array([2.0, -1.0, 0.0]), np.array([4.0, 0.25, 1.0]))
@@ -58,25 +57,3 @@ def test_scale_stretches_about_the_mean_and_offset_moves_by_deviations() -> None
         moves.append((moved - at_mean)[0])
         np.testing.assert_allclose(moved - at_mean, np.tile(moves[-1], (9, 1)), atol=1e-5)
     np.testing.assert_allclose(np.std(moves, axis=0), 0.5 * np.sqrt(SCALING.variance), rtol=0.15)
-
-
-def test_epochs_differ_padding_stays_and_the_seed_decides() -> None:
-    setup_tensorflow()
-    lengths = np.array([4, 7, 5])
-    inputs = np.full((3, 7, 3), -9.0, np.float32)
-    for row, n in zip(inputs, lengths, strict=True):
-        row[:n] = recording(n, int(n))
-    recipe = replace(PLAIN, scale=0.2, offset=0.2, warp=0.2, batch_size=2)
-    made = [
-        augmented_batches(inputs, np.zeros((3, 7, 1)), np.ones((3, 7), np.float32), lengths, SCALING, recipe, 5)
-        for _ in range(2)
-    ]
-    epochs = []
-    for _ in range(2):
-        one, other = ([np.concatenate(part) for part in zip(*(s[i] for i in range(len(s))), strict=True)] for s in made)
-        np.testing.assert_array_equal(one[0], other[0])
-        assert (one[0] == -9.0).all(axis=2).sum() == 3 * 7 - lengths.sum()
-        epochs.append(np.sort(one[0].ravel()))
-        for batches in made:
-            batches.on_epoch_end()
-    assert not np.array_equal(*epochs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import sys
+from dataclasses import replace
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.datasets import BUNDLED, Sequences, held_out, load, split
+from training.datasets import BUNDLED, Sequences, Split, held_out, load, split
 from training.splits import TEST_SHARE, VALIDATION_SHARE, split_indices
 from worker.errors import UsageError
 
@@ -94,3 +95,55 @@ def test_publish_finds_the_held_out_recordings_through_entry_points() -> None:
     assert set(found) == set(BUNDLED)
     sent: Sequences = found["basic-motions"]()
     assert sent.stream_ids == held_out("basic-motions").stream_ids
+
+
+def timed(count: int = 40) -> Sequences:
+    """Two classes, streams of two sequences each, the later streams first."""
+    return Sequences(
+        "timed",
+        tuple(np.full((3, 1), i, np.float32) for i in range(count)),
+        np.arange(count) // 2 % 2,
+        ("a",),
+        ("x", "y"),
+        tuple(map(str, range(count))),
+        tuple(f"stream-{i // 2}" for i in range(count)),
+        begins=tuple(float(count - i) for i in range(count)),
+    )
+
+
+def test_by_time_the_streams_that_begin_last_are_held_out_and_those_before_them_validate() -> None:
+    parts = split(timed(), 3, by_time=True)
+    for label in (0, 1):
+        begins = [
+            [begin for begin, own in zip(part.begins, part.labels, strict=True) if own == label]
+            for part in (parts.train, parts.validation, parts.test)
+        ]
+        assert max(begins[0]) < min(begins[1])
+        assert max(begins[1]) < min(begins[2])
+    assert not parts.shared_streams()
+    assert parts.facts()["division"] == {"held_out": 0.25, "by_time": True}
+
+
+def test_without_times_there_is_no_division_by_time() -> None:
+    for begins in ((), (0.0,) * 40):
+        with pytest.raises(UsageError, match="name a column of times that all streams share"):
+            split(replace(timed(), begins=begins), by_time=True)
+
+
+def test_all_may_be_learned() -> None:
+    parts = split(timed(), 1, 0.0)
+    assert len(parts.test) == 0
+    assert len(parts.train) + len(parts.validation) == 40
+
+
+@given(st.floats(0.01, 0.9), st.integers(3, 30), st.integers(0, 20))
+def test_every_part_has_every_class_whatever_is_held_out(share: float, members: int, seed: int) -> None:
+    labels = np.repeat([0, 1], members)
+    for part in split_indices(labels, ("x", "y"), seed, share):
+        assert set(labels[part]) == {0, 1}
+
+
+def test_a_stream_on_both_sides_is_refused() -> None:
+    parts = split(timed(), 1)
+    with pytest.raises(UsageError, match="more than one of training, validation and test: 'stream-"):
+        Split(parts.train, parts.validation, parts.train.take([0]))

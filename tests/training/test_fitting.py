@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from threading import Event
 
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from training.datasets import Sequences, Split, split
 from training.evaluation import predict
-from training.fitting import fit
+from training.fitting import Places, fit
 from training.networks import PRESETS, Recipe
 from training.padding import pad, repeat_labels
+from worker.errors import UsageError
 
 RECIPE = Recipe(units=(6, 4), epochs=4, patience=3, batch_size=8)
 
@@ -44,7 +46,7 @@ def test_the_weights_of_the_best_epoch_are_kept() -> None:
     inputs = pad(parts.validation.inputs)
     fitted.model.compile(loss="sparse_categorical_crossentropy")
     loss = fitted.model.evaluate(
-        inputs, repeat_labels(parts.validation.labels, inputs.shape[1]), batch_size=4, verbose=0
+        inputs, repeat_labels(parts.validation.labels, inputs.shape[1]), batch_size=256, verbose=0
     )
     assert loss == pytest.approx(min(fitted.history["val_loss"]), rel=1e-5)
 
@@ -118,3 +120,64 @@ def test_every_preset_is_fitted_and_can_be_stepped(name: str) -> None:
     recurrent = [layer.units for layer in fitted.model.layers if hasattr(layer, "units")]
     assert tuple(recurrent[:-1]) == PRESETS[name].units  # the last one is the Dense layer
     assert StepGraph(fitted.model).outputs == 3
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, replace(PRESETS["conv-gru"], epochs=4, batch_size=8, schedule="cosine")])
+def test_a_killed_training_goes_on_to_the_weights_that_it_would_have_had(recipe: Recipe, tmp_path: Path) -> None:
+    parts, memory = made(3, (5, 8)), Places(memory=tmp_path / "memory")
+
+    def killed(epoch: int, loss: float, val_loss: float) -> None:
+        if epoch == 2:
+            raise MemoryError  # as good as any end that nothing in `fit` expects
+
+    whole = fit(parts, recipe, 1)
+    with pytest.raises(MemoryError):
+        fit(parts, recipe, 1, on_epoch=killed, places=memory)
+    seen: list[int] = []
+    again = fit(parts, recipe, 1, on_epoch=lambda epoch, *_: seen.append(epoch), places=memory)
+    assert seen[0] == 3
+    np.testing.assert_allclose(again.history["val_loss"], whole.history["val_loss"], rtol=1e-6)
+    for one, two in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    # What has ended is not learned again, and what is remembered of one training is not taken for another's.
+    third = fit(parts, recipe, 1, on_epoch=lambda epoch, *_: seen.append(epoch), places=memory)
+    assert seen[-1] == 4
+    assert third.facts["best_epoch"] == whole.facts["best_epoch"]
+    with pytest.raises(UsageError, match="remembers another training"):
+        fit(parts, recipe, 2, places=memory)
+
+
+def test_early_stopping_outlives_a_kill(tmp_path: Path) -> None:
+    recipe = Recipe((6,), label_smoothing=0, epochs=12, learning_rate=0.3, patience=3, batch_size=4)
+    parts, memory = made(3, (5, 8)), Places(memory=tmp_path)
+    whole = fit(parts, recipe, 0)
+    stopped = whole.facts["best_epoch"] + 1  # one epoch after the best one
+
+    def killed(epoch: int, loss: float, val_loss: float) -> None:
+        if epoch == stopped:
+            raise MemoryError
+
+    with pytest.raises(MemoryError):
+        fit(parts, recipe, 0, on_epoch=killed, places=memory)
+    again = fit(parts, recipe, 0, places=memory)
+    assert len(whole.history["loss"]) == whole.facts["best_epoch"] + 3 < 12
+    assert again.history == whole.history
+    for one, two in zip(again.model.get_weights(), whole.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+def test_logs_are_written_for_tensorboard(tmp_path: Path) -> None:
+    fit(made(3, (5,)), replace(RECIPE, epochs=1), 0, places=Places(logs=tmp_path))
+    assert {path.parent.name for path in tmp_path.rglob("events.out.tfevents.*")} == {"train", "validation"}
+
+
+def test_rare_classes_are_learned_where_they_are_weighted() -> None:
+    parts = made(2, (6,), 120)
+    rare = [i for i in range(len(parts.train)) if parts.train.labels[i] == 0 or i % 10 == 1]
+    few = replace(parts, train=parts.train.take(rare), validation=parts.train.take(rare))
+    recipe = Recipe(units=(4,), noise=1.0, epochs=8, batch_size=16)
+    found = []
+    for weighted in (False, True):
+        said = predict(fit(few, replace(recipe, class_weights=weighted), 3).model, parts.test.inputs)
+        found.append(np.mean([own[-1] for own, label in zip(said, parts.test.labels, strict=True) if label == 1]))
+    assert found[1] > found[0]

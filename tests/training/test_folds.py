@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests.training.test_fitting import made
 from training.calibration import calibration_error, fit_temperatures
-from training.datasets import folds_of, join
-from training.folds import ensemble, fit_folds, labels_along
+from training.datasets import folds_of, join, labels_along
+from training.folds import ensemble, fit_folds
 from training.networks import Recipe, Scaling, build
 from training.splits import fold_indices
 from training.trajectories import Trajectories, read_trajectories

@@ -135,7 +135,10 @@ def _held_out(sequences: Sequences, manifest: Manifest) -> Sequences:
             f"says {facts.get('dataset', 'nothing')!r}, {_total(facts.get('sequences'))} sequences), so what training "
             "held out is not known: evaluate it on a table of its own, without --held-out"
         )
-    return split(sequences, facts["seed"]).test
+    division = facts.get("division", {})
+    if division.get("held_out") == 0:
+        raise UsageError("the artifact was trained with --hold-out 0, on all sequences: evaluate it on other data")
+    return split(sequences, facts["seed"], **division).test
 
 
 def _total(parts: Any) -> int:

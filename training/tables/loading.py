@@ -71,7 +71,18 @@ def sequences_of(frame: pd.DataFrame, columns: Columns, name: str, label_per: st
         stream_ids=tuple(_told(group) for group in groups),
         streams=tuple(group.stream_id for group in groups),
         timestep_labels=own if per_timestep else None,
+        begins=_begins(frame, columns, groups),
     )
+
+
+def _begins(frame: pd.DataFrame, columns: Columns, groups: list[Group]) -> tuple[float, ...]:
+    """The first value of each sequence in the column of order, times in nanoseconds; empty without one."""
+    if columns.order is None:
+        return ()
+    order = frame[columns.order].to_numpy()
+    if not np.issubdtype(order.dtype, np.number):
+        order = frame[columns.order].astype("int64").to_numpy()
+    return tuple(float(order[group.rows[0]]) for group in groups)
 
 
 def dataset_name(source: str, table: str | None) -> str:

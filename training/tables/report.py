@@ -34,15 +34,9 @@ def describe(sequences: Sequences, parts: Split) -> dict[str, Any]:
         "classes": classes,
         "features": _ranges(sequences),
         "missing_values": 0,  # a table with one is refused
-        "leaks": {"streams": shared_streams(parts), "equal_sequences": equal_sequences(parts)},
+        "leaks": {"streams": parts.shared_streams(), "equal_sequences": equal_sequences(parts)},
         "warnings": _warnings(sequences, parts, classes),
     }
-
-
-def shared_streams(parts: Split) -> list[str]:
-    """Streams that are in more than one part; `split` leaves none."""
-    owners = [set(part.streams or part.stream_ids) for part in (parts.train, parts.validation, parts.test)]
-    return sorted((owners[0] & owners[1]) | (owners[0] & owners[2]) | (owners[1] & owners[2]))
 
 
 def equal_sequences(parts: Split) -> list[tuple[str, str]]:

@@ -27,8 +27,12 @@ _XLA_FLAGS = {
 }
 
 
-def setup_tensorflow() -> None:
+def setup_tensorflow(*, gpu: bool = False) -> None:
     """Import TensorFlow and Keras with quiet logs, the CPU only, and one thread for XLA.
+
+    Args:
+        gpu: whether a graphics processor is used where there is one, as training does, and then by programs that give
+            the same result again. What is answered is proven on the CPU in any case.
 
     One thread is what makes batching invisible for large models: with two, XLA divides a wide matrix product among
     them, and a row's sum depends on the width (3 x LSTM 256 kept only the widths up to 256; no XLA flag mends it).
@@ -36,7 +40,8 @@ def setup_tensorflow() -> None:
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")  # oneDNN chooses its summation order by shape
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    if not gpu:
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
     given = os.environ.get("XLA_FLAGS", "")
     missing = [f"--{flag}={value}" for flag, value in _XLA_FLAGS.items() if flag not in given]
@@ -49,6 +54,8 @@ def setup_tensorflow() -> None:
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError:
         pass  # operations ran before: the process belongs to training, which wants every core
+    if gpu and tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.enable_op_determinism()
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from training.datasets import Sequences, split
 from training.tables.columns import Columns
 from training.tables.loading import dataset_name, sequences_of
-from training.tables.report import describe, equal_sequences, lines, shared_streams
+from training.tables.report import describe, equal_sequences, lines
 from worker.errors import UsageError
 
 COLUMNS = Columns("pump", "state", ("pressure", "flow"), order="at")
@@ -95,7 +95,7 @@ def test_a_stream_of_several_sequences_is_never_divided() -> None:
     assert len(sequences) > 40
     assert len(set(sequences.stream_ids)) == len(sequences)
     parts = split(sequences, 3)
-    assert shared_streams(parts) == []
+    assert parts.shared_streams() == []
     assert sum(map(len, (parts.train, parts.validation, parts.test))) == len(sequences)
 
 

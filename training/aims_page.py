@@ -1,0 +1,115 @@
+"""The table of what training must reach, and the page that says what it did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+MEASURES = {
+    "HM": "harmonic mean of accuracy and 1 - earliness, by the artifact's own decision rule",
+    "AUC": "mean accuracy over elapsed time, at every tenth of each sequence",
+    "final accuracy": "at the end of each sequence",
+    "TV": "mean total variation of the probability that wins in the end",
+    "TVx": "what of it exceeds the way from the first to the last answer",
+    "ECE": "calibration error over all timesteps",
+}
+
+
+@dataclass(frozen=True)
+class Aim:
+    """A set of the archive and what is to be reached on its test part.
+
+    Attributes:
+        name: as the archive has it.
+        loader: as aeon has it, without `load_`.
+        least: HM, AUC and final accuracy.
+        most: TV, TVx and ECE.
+        before: HM of an LSTM with a label for each timestep, and HM and final accuracy of the better one of TEASER and
+            ProbabilityThreshold.
+    """
+
+    name: str
+    loader: str
+    least: tuple[float, float, float]
+    most: tuple[float, float, float]
+    before: tuple[float, float, float]
+
+    def reached(self, measure: str, value: float) -> bool:
+        """Whether a measure is where it is to be, to three digits."""
+        return (
+            round(value, 3) >= self.limit(measure) if self.upwards(measure) else round(value, 3) <= self.limit(measure)
+        )
+
+    def limit(self, measure: str) -> float:
+        """What a measure is to reach."""
+        return (*self.least, *self.most)[list(MEASURES).index(measure)]
+
+    def upwards(self, measure: str) -> bool:
+        """Whether more of a measure is better."""
+        return list(MEASURES).index(measure) < len(self.least)
+
+
+AIMS = (
+    Aim("ItalyPowerDemand", "italy_power_demand", (0.79, 0.81, 0.95), (0.60, 0.20, 0.04), (0.713, 0.770, 0.962)),
+    Aim("GunPoint", "gunpoint", (0.85, 0.89, 0.98), (0.70, 0.25, 0.05), (0.806, 0.827, 0.983)),
+    Aim("BasicMotions", "basic_motions", (0.91, 0.935, 0.975), (0.90, 0.20, 0.03), (0.774, 0.858, 1.0)),
+    Aim("JapaneseVowels", "japanese_vowels", (0.91, 0.93, 0.955), (0.18, 0.04, 0.02), (0.890, 0.339, 0.942)),
+)
+
+
+def page(found: list[dict[str, Any]], options: str) -> str:
+    """The page docs/aims.md.
+
+    Args:
+        found: what `training.aims` keeps of each run.
+        options: of `cellstream train`, for the text.
+    """
+    told = [HEAD.format(options=options, measures="\n".join(f"- *{name}*: {what};" for name, what in MEASURES.items()))]
+    for aim in AIMS:
+        runs = sorted((run for run in found if run["set"] == aim.name), key=lambda run: run["seed"])
+        told.append(_section(aim, [run for run in runs if run["options"] == options]))
+    return "\n".join(told) + "\n" + TRIED
+
+
+def _section(aim: Aim, runs: list[dict[str, Any]]) -> str:
+    lstm, other, other_final = aim.before
+    lines = [
+        f"## {aim.name}\n",
+        f"Before: HM {lstm:.3f} by an LSTM with a label for each timestep; HM {other:.3f} with final accuracy "
+        f"{other_final:.3f} by the better one of TEASER and ProbabilityThreshold.\n",
+    ]
+    if not runs:
+        return "\n".join([*lines, "Not measured in this version.\n"])
+    seeds = ", ".join(str(run["seed"]) for run in runs)
+    seconds = ", ".join(f"{run['seconds']:,} s" for run in runs)
+    lines += [f"Seeds {seeds}; training took {seconds}.\n", "| | aim | mean | by seed | |", "|---|---|---|---|---|"]
+    for measure in MEASURES:
+        values = [run["test"][measure] for run in runs]
+        mean, sign = float(np.mean(values)), ">=" if aim.upwards(measure) else "<="
+        verdict = "reached" if aim.reached(measure, mean) else "**missed**"
+        each = ", ".join(f"{value:.3f}" for value in values)
+        lines.append(f"| {measure} | {sign} {aim.limit(measure):g} | {mean:.3f} | {each} | {verdict} |")
+    return "\n".join([*lines, ""])
+
+
+HEAD = """# Aims of training
+
+Four sets of the UCR and UEA archives, as the archive splits them, that come with aeon. Every choice was made on the
+training part, by what the members of the ensemble say of sequences that they did not learn; the test part is read once,
+by `evaluate`. `make aims` measures it anew and writes this page.
+
+```sh
+cellstream train train.npz --stream-id recording --label label --order timestep --features feature_1 \\
+    {options} --seed 0 --out artifact
+cellstream evaluate artifact test.npz --stream-id recording --label label --order timestep --json
+```
+
+{measures}
+
+`evaluate` sends the samples through the worker's engine, whose answers do not depend on how a stream is cut.
+"""
+
+TRIED = """## What was tried
+"""
