@@ -124,7 +124,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"{run.aim.name}, seed {run.seed}, {found['seconds']} s: {_told(found['test'])}", flush=True)
     kept = [json.loads(path.read_text()) for path in sorted(KEPT.glob("*.json"))]
     if given.write:
-        PAGE.write_text(page(kept, shlex.join(RECIPE)))
+        PAGE.write_text(page(kept, shlex.join(COLUMNS), shlex.join(RECIPE)))
     return 0
 
 

@@ -59,18 +59,25 @@ AIMS = (
 )
 
 
-def page(found: list[dict[str, Any]], options: str) -> str:
+def page(found: list[dict[str, Any]], columns: str, options: str) -> str:
     """The page docs/aims.md.
 
     Args:
-        found: what `training.aims` keeps of each run.
-        options: of `cellstream train`, for the text.
+        found: what `training.aims` keeps of each run; runs with other options are left out.
+        columns: options of `cellstream train` and `evaluate` that say what the columns of the tables mean.
+        options: of `cellstream train`.
     """
-    told = [HEAD.format(options=options, measures="\n".join(f"- *{name}*: {what};" for name, what in MEASURES.items()))]
+    told = [
+        HEAD.format(
+            columns=columns,
+            options=options,
+            measures="\n".join(f"- *{name}*: {what};" for name, what in MEASURES.items()),
+        )
+    ]
     for aim in AIMS:
         runs = sorted((run for run in found if run["set"] == aim.name), key=lambda run: run["seed"])
         told.append(_section(aim, [run for run in runs if run["options"] == options]))
-    return "\n".join(told) + "\n" + TRIED
+    return "\n".join([*told, TRIED])
 
 
 def _section(aim: Aim, runs: list[dict[str, Any]]) -> str:
@@ -101,9 +108,8 @@ training part, by what the members of the ensemble say of sequences that they di
 by `evaluate`. `make aims` measures it anew and writes this page.
 
 ```sh
-cellstream train train.npz --stream-id recording --label label --order timestep --features feature_1 \\
-    {options} --seed 0 --out artifact
-cellstream evaluate artifact test.npz --stream-id recording --label label --order timestep --json
+cellstream train train.npz {columns} --features feature_1 {options} --out artifact
+cellstream evaluate artifact test.npz {columns} --json
 ```
 
 {measures}
@@ -112,4 +118,20 @@ cellstream evaluate artifact test.npz --stream-id recording --label label --orde
 """
 
 TRIED = """## What was tried
+
+Out of fold on the training parts, seed 0, each sequence by the one member that did not learn it, calibrated:
+
+| set | recipe | HM | AUC | final | TV | TVx | ECE |
+|---|---|---|---|---|---|---|---|
+| ItalyPowerDemand | constant rate 0.005, up to 300 epochs, no smoothing | .800 | .787 | .955 | .997 | .564 | .054 |
+| | the same answers, smoothing 0.3 | .795 | .778 | .970 | .891 | .452 | .057 |
+| | smoothing 0.5 | .789 | .770 | .955 | .801 | .356 | .057 |
+| | smoothing 0.7 | .788 | .757 | .955 | .720 | .272 | .060 |
+| GunPoint | constant rate 0.005, up to 300 epochs, no smoothing | .783 | .706 | .760 | .925 | .651 | .036 |
+| | smoothing 0.3 | .778 | .706 | .740 | .906 | .631 | .035 |
+
+A mean of four members is steadier than one, so these are no forecast of the ensemble. On ItalyPowerDemand three of
+four members were best in their last 15 of 300 epochs, and on GunPoint three of four had hardly begun to learn when they
+were stopped: a constant rate of 0.005 was too slow for so few batches. So the preset now goes from 0.01 along a cosine,
+in 150 epochs. Smoothing takes variation away and costs accuracy on the way; 0.3 was kept.
 """

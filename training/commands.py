@@ -16,6 +16,8 @@ from worker.errors import UsageError
 
 if TYPE_CHECKING:
     from training.fitting import Fitted
+    from training.networks import Recipe
+    from training.recipe_file import Ensemble
 
 Share = float | None
 
@@ -53,6 +55,14 @@ def train(
             help="Network: lstm, gru, conv-gru, seed-32-16-8; if not given, a bundled set's own, or seed-32-16-8.",
         ),
     ] = None,
+    network: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Python file with build(features, classes), in place of the layers."),
+    ] = None,
+    recipe_file: Annotated[
+        Path | None,
+        typer.Option("--recipe", metavar="FILE", help="Network and ensemble as TOML, as `cellstream tune` writes it."),
+    ] = None,
     jitter: Annotated[
         Share, typer.Option(min=0, help="Noise on every sample in training, in standard deviations of its feature.")
     ] = None,
@@ -66,11 +76,12 @@ def train(
         Share, typer.Option(min=0, help="How far the speed of a sequence changes in training, as a share.")
     ] = None,
     folds: Annotated[
-        int, typer.Option("--folds", min=0, help="Members of an ensemble, one for each fold; 0: a single network.")
-    ] = 0,
+        int | None,
+        typer.Option("--folds", min=0, help="Members of an ensemble, one for each fold; 0: one network."),
+    ] = None,
     smoothing: Annotated[
-        float, typer.Option(min=0, max=0.99, help="With --folds: share of the past in every answer.")
-    ] = 0.0,
+        Share, typer.Option(min=0, max=0.99, help="With --folds: share of the past in every answer.")
+    ] = None,
     decision: Annotated[
         str | None,
         typer.Option(
@@ -129,25 +140,23 @@ def train(
     Example: `cellstream train runs.csv --stream-id run --label fault --features pressure,flow --order time --out pumps`
     """
     from training.datasets import split
-    from training.networks import PRESETS, RECIPES, Recipe
+    from training.fitting import Places, fit
     from training.progress import epoch_bar, stop_on_interrupt
     from training.tables.reading import is_table
 
     console = Console(stderr=True, highlight=False)
     if out.exists() and not out.is_dir():
         raise UsageError(f"--out {out}: expected a directory, found a file")
-    if preset is not None and preset not in PRESETS:
-        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     if split_by not in ("chance", "time"):
         raise UsageError(f"--split {split_by}: expected chance or time")
-    if folds == 1:
-        raise UsageError("--folds 1: an ensemble has at least 2 members; leave it out for a single network")
-    if (smoothing or decision is not None) and not folds:
-        raise UsageError("--smoothing and --decision take an ensemble: say of how many with --folds, such as --folds 4")
-    if decision is not None and decision != "early":
-        from training.decisions import rate_of
-
-        rate_of(decision)
+    if resume is not None and {resume.resolve(), out.resolve()} & _shared(resume.resolve(), out.resolve()):
+        raise UsageError(f"--resume {resume}: expected a directory apart from that of the artifact")
+    recipe, together = _recipe(data, preset, recipe_file)
+    said: dict[str, Any] = {"folds": folds, "smoothing": smoothing, "decision": decision}
+    together = dataclasses.replace(together, **_given(said))
+    _check(together)
+    said = {"epochs": epochs, "noise": jitter, "scale": scale, "offset": offset, "warp": warp}
+    recipe = dataclasses.replace(recipe, **_given({**said, "class_weights": class_weights or None, "file": network}))
     sequences = options.TableOptions(stream_id, label, features, order, sequence, label_per, table).read(data)
     parts = split(sequences, seed, hold_out, by_time=split_by == "time")
     described: dict[str, Any] = {}
@@ -156,21 +165,12 @@ def train(
 
         described = {"data": describe(sequences, parts)}
         console.print("\n".join(lines(described["data"])), markup=False, soft_wrap=True)
-    recipe = RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset]
-    chosen: dict[str, Any] = {"epochs": epochs, "noise": jitter, "scale": scale, "offset": offset, "warp": warp}
-    chosen["class_weights"] = class_weights or None
-    recipe = dataclasses.replace(recipe, **{name: value for name, value in chosen.items() if value is not None})
-    from training.fitting import Places, fit
-
     places = Places(resume, tensorboard)
-    if folds:
+    if together.folds:
         from training.folds import fit_folds
 
-        with epoch_bar(console, folds * recipe.epochs) as on_epoch:
-            fitted: Fitted = fit_folds(
-                parts, recipe, seed, folds=folds, smoothing=smoothing, decision=decision, on_epoch=on_epoch,
-                places=places,
-            )  # fmt: skip
+        with epoch_bar(console, together.folds * recipe.epochs) as on_epoch:
+            fitted: Fitted = fit_folds(parts, recipe, seed, **vars(together), on_epoch=on_epoch, places=places)
         artifact = fitted.write(out)
     else:
         with stop_on_interrupt(console) as stop:
@@ -183,6 +183,42 @@ def train(
         print(json.dumps({"artifact": str(out), "digest": artifact.digest, **fitted.facts, **described}))
     else:
         _tell(fitted.facts, out, artifact.digest)
+
+
+def _shared(one: Path, other: Path) -> set[Path]:
+    """The directories that both are in, or are."""
+    return {one, *one.parents} & {other, *other.parents}
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """What was said; the rest stays as it is."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _recipe(data: str, preset: str | None, recipe_file: Path | None) -> tuple[Recipe, Ensemble]:
+    """The network and the ensemble, by the name of a preset, by a file, or of a bundled set."""
+    from training.networks import PRESETS, RECIPES, Recipe
+    from training.recipe_file import Ensemble, read_recipe
+
+    if recipe_file is not None:
+        if preset is not None:
+            raise UsageError("--preset and --recipe: a recipe names its preset itself; leave out one of them")
+        return read_recipe(recipe_file)
+    if preset is not None and preset not in PRESETS:
+        raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
+    return RECIPES.get(data, Recipe()) if preset is None else PRESETS[preset], Ensemble()
+
+
+def _check(together: Ensemble) -> None:
+    """See that an ensemble's options fit each other."""
+    if together.folds == 1:
+        raise UsageError("--folds 1: an ensemble has at least 2 members; leave it out for a single network")
+    if (together.smoothing or together.decision is not None) and not together.folds:
+        raise UsageError("--smoothing and --decision take an ensemble: say of how many with --folds, such as --folds 4")
+    if together.decision is not None and together.decision != "early":
+        from training.decisions import rate_of
+
+        rate_of(together.decision)
 
 
 def _tell(facts: dict[str, Any], out: Path, digest: str) -> None:

@@ -103,6 +103,9 @@ class Places:
         return [] if self.logs is None else [keras.callbacks.TensorBoard(str(self.logs / name))]
 
 
+NOWHERE = Places()
+
+
 def fit(
     parts: Split,
     recipe: Recipe,
@@ -110,7 +113,7 @@ def fit(
     *,
     stop: Event | None = None,
     on_epoch: OnEpoch | None = None,
-    places: Places = Places(),
+    places: Places = NOWHERE,
 ) -> Fitted:
     """Train on one label per timestep until the validation loss has not improved for `recipe.patience` epochs.
 
@@ -181,7 +184,7 @@ def fit_member(
     padded: bool,
     stop: Event,
     on_epoch: OnEpoch | None = None,
-    places: Places = Places(),
+    places: Places = NOWHERE,
 ) -> Member:
     """Fit one network; see `fit`.
 

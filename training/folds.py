@@ -9,7 +9,7 @@ is what tells the truth.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -19,10 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from training.calibration import calibration_error, fit_temperatures
-from training.datasets import Split, folds_of, join, labels_along
+from training.datasets import Sequences, Split, folds_of, join, labels_along
 from training.decisions import judge, require_one_label, rule_for
 from training.evaluation import accuracy_by_share, predict
-from training.fitting import Fitted, Member, OnEpoch, Places, fit_member, is_padded, outputs_of, versions
+from training.fitting import NOWHERE, Fitted, Member, OnEpoch, Places, fit_member, is_padded, outputs_of, versions
 from training.history import write_histories
 from training.networks import Recipe, Scaling
 from training.trajectories import Trajectories
@@ -68,7 +68,7 @@ def fit_folds(
     smoothing: float = 0.0,
     decision: str | None = None,
     on_epoch: OnEpoch | None = None,
-    places: Places = Places(),  # noqa: B008  (frozen)
+    places: Places = NOWHERE,
 ) -> FittedEnsemble:
     """Train a member for each fold of training and validation, and put them into one streamable model.
 
@@ -91,31 +91,18 @@ def fit_folds(
     started = time.monotonic()
     pool = join(parts.train, parts.validation)
     places.open({"recipe": recipe.facts(), "seed": seed, "folds": folds, **parts.facts()}, pool)
-    division = folds_of(pool, folds, seed)
     if decision is not None:
         require_one_label(labels_along(pool))
     # One for all: it says where a feature lies, and nothing of labels. Members that scale alike cost the stream once.
     scaling = Scaling.of(pool.inputs)
-    padded = is_padded(parts)
     members: list[Member] = []
     said: list[NDArray[Any]] = [np.empty(0)] * len(pool)
-    for number, fold in enumerate(division):
-        own = pool.take(fold)
-        member = fit_member(
-            pool.take(np.setdiff1d(np.arange(len(pool)), fold)),
-            own,
-            scaling,
-            recipe,
-            APART * seed + number,
-            name=f"member_{number + 1}",
-            padded=padded,
-            stop=Event(),
-            on_epoch=_counted_on(on_epoch, number * recipe.epochs),
-            places=places,
-        )
+    for fold, member, answers_of_fold in fit_members(
+        pool, folds, scaling, recipe, seed, padded=is_padded(parts), on_epoch=on_epoch, places=places
+    ):
         members.append(member)
-        for i, trajectory in zip(fold, predict(member.model, own.inputs), strict=True):
-            said[i] = trajectory.astype(np.float64)
+        for i, trajectory in zip(fold, answers_of_fold, strict=True):
+            said[i] = trajectory
     trajectories = Trajectories(tuple(said), labels_along(pool), pool.classes, pool.stream_ids)
     smooth = trajectories.smoothed(smoothing)
     temperatures = fit_temperatures(smooth)
@@ -159,6 +146,53 @@ def fit_folds(
     return FittedEnsemble(
         model, pool.features, outputs_of(pool.classes), scaling, {}, facts, rule, tuple(members), trajectories
     )
+
+
+def fit_members(
+    pool: Sequences,
+    folds: int,
+    scaling: Scaling,
+    recipe: Recipe,
+    seed: int,
+    *,
+    padded: bool,
+    on_epoch: OnEpoch | None = None,
+    places: Places = NOWHERE,
+) -> Iterator[tuple[NDArray[np.int64], Member, list[NDArray[np.float64]]]]:
+    """Train a member for each fold, one after the other.
+
+    Args:
+        pool: what is divided into folds.
+        folds: how many.
+        scaling: what the members' Normalization layers hold.
+        recipe: of each member.
+        seed: of folds and members.
+        padded: whether the sequences that they are made for differ in length.
+        on_epoch: called after each epoch, with epochs counted on over the members.
+        places: what is kept while training goes on.
+
+    Yields:
+        The indices of a fold, the member that learned all others, and what it says of each sequence of the fold,
+        `(its timesteps, outputs)`.
+
+    Raises:
+        UsageError: there are fewer streams than folds.
+    """
+    for number, fold in enumerate(folds_of(pool, folds, seed)):
+        own = pool.take(fold)
+        member = fit_member(
+            pool.take(np.setdiff1d(np.arange(len(pool)), fold)),
+            own,
+            scaling,
+            recipe,
+            APART * seed + number,
+            name=f"member_{number + 1}",
+            padded=padded,
+            stop=Event(),
+            on_epoch=_counted_on(on_epoch, number * recipe.epochs),
+            places=places,
+        )
+        yield fold, member, [answers.astype(np.float64) for answers in predict(member.model, own.inputs)]
 
 
 def ensemble(name: str, members: Sequence[Any], smoothing: float, temperatures: NDArray[np.float64]) -> Any:

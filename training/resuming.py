@@ -92,7 +92,7 @@ def open_memory(directory: Path, plan: dict[str, Any], sequences: Sequences) -> 
         sequences: all that are learned.
 
     Raises:
-        UsageError: it is the memory of another training.
+        UsageError: it is the memory of another training, or has other files in it.
     """
     digest = hashlib.sha256()
     for inputs, name in zip(sequences.inputs, sequences.stream_ids, strict=True):
@@ -101,6 +101,8 @@ def open_memory(directory: Path, plan: dict[str, Any], sequences: Sequences) -> 
     text = json.dumps({**plan, "sequences": digest.hexdigest()}, indent=2, sort_keys=True) + "\n"
     directory.mkdir(parents=True, exist_ok=True)
     path = directory / PLAN
+    if not path.exists() and any(directory.iterdir()):
+        raise UsageError(f"{directory} is no memory of a training and not empty: name another directory")
     if path.exists() and path.read_text() != text:
         raise UsageError(
             f"{directory} remembers another training (data, seed, network or options differ): name another directory, "

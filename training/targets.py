@@ -34,8 +34,8 @@ class Targets:
         classes = len(part.classes)
         one_hot = np.eye(classes, dtype=np.float32)[:, 1:] if classes == 2 else np.eye(classes, dtype=np.float32)
         self.rows = tuple(one_hot[own] for own in labels_along(part))
-        self.weighted = (padded and bool(recipe.filters)) or weights is not None
-        self._fill = 0.0 if padded and recipe.filters else MASK_VALUE
+        self.weighted = (padded and not recipe.masks) or weights is not None
+        self._fill = MASK_VALUE if recipe.masks else 0.0
         self._of_class = np.ones(classes, np.float32) if weights is None else weights
 
     def arrays(self, inputs: Sequence[Floats], rows: Sequence[NDArray[Any]] | None = None) -> tuple[Floats, ...]:

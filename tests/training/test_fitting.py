@@ -145,6 +145,8 @@ def test_a_killed_training_goes_on_to_the_weights_that_it_would_have_had(recipe:
     assert third.facts["best_epoch"] == whole.facts["best_epoch"]
     with pytest.raises(UsageError, match="remembers another training"):
         fit(parts, recipe, 2, places=memory)
+    with pytest.raises(UsageError, match="not empty"):
+        fit(parts, recipe, 1, places=Places(memory=tmp_path))
 
 
 def test_early_stopping_outlives_a_kill(tmp_path: Path) -> None:
@@ -181,3 +183,37 @@ def test_rare_classes_are_learned_where_they_are_weighted() -> None:
         said = predict(fit(few, replace(recipe, class_weights=weighted), 3).model, parts.test.inputs)
         found.append(np.mean([own[-1] for own, label in zip(said, parts.test.labels, strict=True) if label == 1]))
     assert found[1] > found[0]
+
+
+OWN = """import keras
+
+def build(features, classes):
+    recurrent = keras.layers.GRU(3, return_sequences=True)
+    return keras.Sequential([keras.Input((None, features)), recurrent, keras.layers.Dense({width})])
+"""
+
+
+def test_a_network_of_ones_own_is_scaled_fitted_and_can_be_stepped(tmp_path: Path) -> None:
+    path = tmp_path / "network.py"
+    path.write_text(OWN.replace("{width}", 'classes, "softmax"'))
+    fitted = fit(made(3, (5, 8)), Recipe(file=str(path), epochs=1), 0)
+    from worker.model.graph import StepGraph
+
+    assert StepGraph(fitted.model).outputs == 3
+    assert fitted.facts["recipe"]["file"].startswith("network.py ")
+    assert str(tmp_path) not in str(fitted.facts)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (OWN.replace("{width}", "7"), r"answers \(None, None, 3\).*received \(None, None, 7\)"),
+        ("def build(features, classes): return 3", "received int"),
+        ("bild = 3", r"a function build\(features, classes\)"),
+        ("import nothing_of_this_name", "nothing_of_this_name"),
+    ],
+)
+def test_a_file_that_builds_something_else_is_told_what_is_expected(tmp_path: Path, text: str, told: str) -> None:
+    (tmp_path / "network.py").write_text(text)
+    with pytest.raises(UsageError, match=told):
+        fit(made(3, (5, 8)), Recipe(file=str(tmp_path / "network.py"), epochs=1), 0)
