@@ -34,7 +34,8 @@ from worker.order import Order
 from worker.output_schema import REGISTERED_ENCODERS, output_schema
 from worker.reading import Reader
 from worker.recovery import Policies
-from worker.registry import SCHEMA_TYPES, Registry
+from worker.registered_values import registered_values, settings_registry
+from worker.registry import SCHEMA_TYPES
 from worker.rights import worker_rights
 from worker.schema_judge import SchemaJudge
 from worker.sequences import REASONS
@@ -182,7 +183,7 @@ def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
         return Float32Codec(len(features), *limits, settings.missing)
     if settings.input_codec in SCHEMA_TYPES:
         plain = _object_codec(settings, features, JsonCodec if settings.input_codec == "json-schema" else MsgpackCodec)
-        return RegisteredCodec(plain, SCHEMA_TYPES[settings.input_codec], _registry(settings))
+        return RegisteredCodec(plain, registered_values(settings, settings.input_codec))
     return _object_codec(settings, features, MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec)
 
 
@@ -218,12 +219,7 @@ def _timestep_header(settings: Settings) -> str | None:
 def _judge(settings: Settings, codec: Codec) -> SchemaJudge | None:
     if not isinstance(codec, RegisteredCodec):
         return None
-    return SchemaJudge(codec, settings.input_topic, drop_lost=settings.on_lost_state != "refuse")
-
-
-def _registry(settings: Settings) -> Registry:
-    assert settings.schema_registry_url is not None
-    return Registry(settings.schema_registry_url, settings.schema_registry_auth)
+    return SchemaJudge(codec.objects, settings.input_topic, drop_lost=settings.on_lost_state != "refuse")
 
 
 def _encoder(
@@ -237,7 +233,7 @@ def _encoder(
     if settings.output_codec in ENCODERS:
         return ENCODERS[settings.output_codec](classes, model, decisions)
     wanted = output_schema(settings)
-    with _registry(settings) as registry:
+    with settings_registry(settings) as registry:
         schema_id = registry.registered(*wanted)
     if schema_id is None:
         raise Refused(

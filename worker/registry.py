@@ -49,6 +49,7 @@ class Registry:
             from confluent_kafka.schema_registry.common._httpx_compat import httpx
         except ImportError as fault:
             raise UsageError(f"schemas need the extra: pip install 'cellstream[registry]' ({fault})") from None
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it tells of every request
         conf = {"url": url, "timeout": REQUEST_TIMEOUT_S, "max.retries": 0}
         try:
             self._client: Any = SchemaRegistryClient(conf | ({"basic.auth.user.info": auth} if auth else {}))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Sequence
 
-from worker.codecs.registered import RegisteredCodec, schema_id_of
+from worker.codecs.registered import RegisteredValues, schema_id_of
 from worker.errors import BadRecord, Refused
 from worker.known_schemas import MOST, KnownSchemas
 from worker.registry import HEADER_BYTES
@@ -22,13 +22,13 @@ class SchemaJudge:
     """Decide by schema IDs.
 
     Args:
-        codec: has the schemas.
+        objects: of the values, by their schemas.
         topic: of the records, for messages.
         drop_lost: records whose schema is gone are refused one by one, though that may falsify a replay.
     """
 
-    def __init__(self, codec: RegisteredCodec, topic: str, drop_lost: bool = False) -> None:
-        self._codec = codec
+    def __init__(self, objects: RegisteredValues, topic: str, drop_lost: bool = False) -> None:
+        self._objects = objects
         self._topic = topic
         self._drop_lost = drop_lost
 
@@ -78,7 +78,7 @@ class SchemaJudge:
         return found
 
     def _gone(self, partition: int, schema_id: int) -> BadRecord | None:
-        fault = self._codec.unusable(schema_id, expected=True)
+        fault = self._objects.unusable(schema_id, expected=True)
         if fault is None or self._drop_lost:
             return fault
         raise Refused(
@@ -88,7 +88,7 @@ class SchemaJudge:
         )
 
     def _new(self, schema_id: int, first: int, last: int, schemas: KnownSchemas) -> tuple[int | None, BadRecord]:
-        fault = self._codec.unusable(schema_id)
+        fault = self._objects.unusable(schema_id)
         if fault is not None:
             return None, fault
         if not schemas.take_up(schema_id, first):

@@ -14,7 +14,7 @@ from tests.registry.small import SmallRegistry, just_started, small_registry
 from worker import known_schemas
 from worker import registry as registry_module
 from worker.codecs import JsonCodec
-from worker.codecs.registered import RegisteredCodec
+from worker.codecs.registered import RegisteredCodec, RegisteredValues
 from worker.errors import BadRecord, Refused, StateRefused
 from worker.known_schemas import MOST, KnownSchemas
 from worker.reading import Reader
@@ -41,8 +41,10 @@ def client(url: str) -> Registry:
 
 def reader(server: SmallRegistry, drop_lost: bool = False) -> Reader:
     """Of a worker that has just been started."""
-    codec = RegisteredCodec(JsonCodec(["x", "y"], 10_000, 100), "JSON", just_started(client(server.url)))
-    return Reader(codec, judge=SchemaJudge(codec, "samples", drop_lost))
+    codec = RegisteredCodec(
+        JsonCodec(["x", "y"], 10_000, 100), RegisteredValues("JSON", just_started(client(server.url)))
+    )
+    return Reader(codec, judge=SchemaJudge(codec.objects, "samples", drop_lost))
 
 
 def batch(ids: list[int], begin: int, end: int) -> RecordBatch:

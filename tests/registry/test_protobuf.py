@@ -53,7 +53,7 @@ def codec(registry: SmallRegistry) -> Iterator[Codec]:
     opened = _codec(of(registry), NAMES)
     assert isinstance(opened, RegisteredCodec)
     yield opened
-    opened.registry.close()
+    opened.objects.registry.close()
 
 
 @cache

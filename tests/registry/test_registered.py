@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import cache
 from io import BytesIO
+from types import SimpleNamespace
 from typing import Any
 
 import fastavro
@@ -13,23 +15,32 @@ import pytest
 from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from tests.registry.small import SmallRegistry, small_registry
 from tests.registry.test_protobuf import kind_of
 from worker import registry as registry_module
 from worker.assembly import _codec, _encoder
 from worker.avro_encoding import AvroEncoder, avro_schema
-from worker.codecs import Codec
+from worker.cli import app
+from worker.codecs import MSGPACK, Codec, StreamIdField
+from worker.codecs.avro import avro_transcoder
+from worker.codecs.protobuf import protobuf_transcoder
+from worker.commands.event_view import json_of_registered, parse_event
 from worker.commands.topics import ensure_schema
 from worker.encoding import ProbabilityEncoder
 from worker.errors import Refused, TransientFault, UsageError
 from worker.protobuf_encoding import ProtobufEncoder, protobuf_schema
+from worker.records import RecordBatch
 from worker.registered_encoding import RegisteredJsonEncoder
+from worker.registered_values import registered_values
 from worker.registry import Registry, header
+from worker.rekey import Copier
 from worker.sequences import REASONS, Closing
 from worker.settings import Settings, load_settings
 
 NAMES = ("x", "y")
+no_registry: Any = None  # of schemas that refer to no other
 LAX = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -189,6 +200,25 @@ def test_a_decimal_is_not_converted_and_no_number(registry: SmallRegistry) -> No
     assert _codec(of(registry, max_record_bytes=1_000_000), NAMES).decode([value]).inputs.tolist() == [[1, 1]]
 
 
+def test_a_topic_is_keyed_anew_by_a_field_of_values_with_schemas(registry: SmallRegistry) -> None:
+    device = {"type": "record", "name": "Device", "fields": [{"name": "id", "type": "string"}]}
+    schema = record(("x", "float"), ("device", device))
+    value = written(schema, {"x": 1.0, "device": {"id": "pump"}}, registry.add(schema))
+    objects = registered_values(of(registry), "avro")
+    copier = Copier("raw", "field:$.device.id", StreamIdField(("device", "id"), MSGPACK), 1_000, objects)
+    batch = RecordBatch(0, [b"a"] * 3, [value, header(99_999), None], [0, 1, 2], [0] * 3)
+    copies = copier.copy([batch])
+    assert list(zip(copies.keys, copies.values, strict=True)) == [(b"pump", value), (b"a", None)]
+    assert [letter.reason for letter in copies.dead_letters] == ["unknown_schema"]
+
+
+def test_publish_says_what_writes_samples_with_a_schema(registry: SmallRegistry) -> None:
+    env = {"CELLSTREAM_SCHEMA_REGISTRY_URL": registry.url}
+    told = CliRunner().invoke(app, ["publish", "-", "--input-codec", "avro"], env=env)
+    assert isinstance(told.exception, UsageError | SystemExit)
+    assert "kafka-avro-console-producer" in f"{told.exception} {told.output}"
+
+
 probabilities = st.one_of(st.floats(0, 1, width=32), st.sampled_from([float("nan")]))
 events = st.lists(
     st.tuples(st.text(min_size=1, max_size=5), st.integers(0, 2**40), st.integers(0, 2), st.integers(0, 2**62)),
@@ -245,6 +275,24 @@ def test_events_with_schemas_say_what_those_in_json_say(
             event["probabilities"] = {name: found["values"] for name, found in event["probabilities"].items()}
         assert packed[:6] == header(9) + b"\0"
         assert in_float32(event) == in_float32(with_nan(expected))
+    avro = avro_transcoder(SimpleNamespace(schema_str=avro_schema(per_record), references=[]), no_registry)
+    protobuf = kind_transcoder(protobuf_schema(per_record))
+    for value, *packed_by in zip(told[0], told[2], told[3], strict=True):
+        for transcode, packed in zip((avro, protobuf), packed_by, strict=True):
+            assert watched(json_of_registered(transcode(packed))) == watched(value)
+
+
+@cache
+def kind_transcoder(schema: str) -> Callable[[bytes], bytes]:
+    return protobuf_transcoder(SimpleNamespace(schema_str=schema, references=[]), no_registry)
+
+
+def watched(event: bytes) -> Any:
+    """What `cellstream watch` shows of an event."""
+    found = parse_event(event)
+    if found is None:
+        return None
+    return found.stream_id, found.timestep, found.ended, {name: np.float32(p) for name, p in found.values}
 
 
 def protobuf_object(schema: str, packed: bytes) -> Any:

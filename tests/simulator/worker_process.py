@@ -28,7 +28,7 @@ from tests.simulator.settings import (
 from tests.simulator.store import Disk, SimFolders
 from worker.checkpoint import AnySnapshot, CheckpointStore, CheckpointWriter
 from worker.codecs import JsonCodec
-from worker.codecs.registered import RegisteredCodec
+from worker.codecs.registered import RegisteredCodec, RegisteredValues
 from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
@@ -261,8 +261,8 @@ def _engine(registered: Set[int] | None) -> Engine:
     model: Any = LeakySum(FEATURES, BUCKETS)
     reader = Reader(_codec())
     if registered is not None:
-        codec = RegisteredCodec(_codec(), "JSON", SimRegistry(registered))
-        reader = Reader(codec, judge=SchemaJudge(codec, INPUT))
+        codec = RegisteredCodec(_codec(), RegisteredValues("JSON", SimRegistry(registered)))
+        reader = Reader(codec, judge=SchemaJudge(codec.objects, INPUT))
     return Engine(model, reader, encoder, INPUT, None, IDLE_MS / 1000, True)
 
 

@@ -8,19 +8,23 @@ it is. A field that cannot be absent (proto3 without `optional`) and was not wri
 from __future__ import annotations
 
 import base64
+import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from worker.errors import BadRecord, UsageError
+from worker.errors import BadRecord, TransientFault, UsageError
 from worker.registry import HEADER_BYTES, Registry
 from worker.varints import read_zigzag
 
+COMPILED_WITHIN_S = 30.0
 MOST_LEVELS = 32
 MOST_VALUES = 1_000_000  # fields of all messages in a value, written or not
 TIMESTAMP = "google.protobuf.Timestamp"
@@ -41,7 +45,8 @@ def protobuf_transcoder(schema: Any, registry: Registry) -> Callable[[bytes], by
         BadRecord: the schema, or one that it refers to, is none.
     """
     try:
-        import grpc_tools.protoc  # noqa: F401
+        if find_spec("grpc_tools") is None:
+            raise ImportError("no module named grpc_tools")
         from google.protobuf import descriptor_pool, message_factory
         from google.protobuf.message import DecodeError
     except ImportError as fault:
@@ -196,13 +201,12 @@ def _known_files() -> Iterator[Any]:
 
 
 def _compiled(text: str, name: str, others: dict[str, Any]) -> Any:
-    """A .proto file by protoc.
+    """A .proto file by protoc, in a process of its own: beside TensorFlow's own Protobuf it ends the process.
 
     Raises:
         ValueError: it cannot be compiled.
     """
     from google.protobuf.descriptor_pb2 import FileDescriptorSet
-    from grpc_tools import protoc
 
     with tempfile.TemporaryDirectory(prefix="cellstream-") as scratch:
         directory = Path(scratch)
@@ -210,6 +214,11 @@ def _compiled(text: str, name: str, others: dict[str, Any]) -> Any:
         (directory / "others").write_bytes(FileDescriptorSet(file=others.values()).SerializeToString())
         into = directory / "compiled"
         paths = [f"--proto_path={directory}", f"--descriptor_set_in={directory / 'others'}"]
-        if protoc.main(["protoc", *paths, f"--descriptor_set_out={into}", OWN_FILE]):
-            raise ValueError(f"{name} is no .proto file that protoc compiles")
+        command = [sys.executable, "-m", "grpc_tools.protoc", *paths, f"--descriptor_set_out={into}", OWN_FILE]
+        try:
+            run = subprocess.run(command, capture_output=True, text=True, timeout=COMPILED_WITHIN_S, check=False)
+        except subprocess.TimeoutExpired:
+            raise TransientFault(f"protoc did not end within {COMPILED_WITHIN_S:g} s") from None
+        if run.returncode:
+            raise ValueError(f"{name} is no .proto file that protoc compiles: {run.stderr.strip()[:200]}")
         return FileDescriptorSet.FromString(into.read_bytes()).file[0]

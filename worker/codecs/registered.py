@@ -19,18 +19,15 @@ from worker.registry import HEADER_BYTES, MAGIC, Registry, header
 Transcode = Callable[[bytes], bytes]
 
 
-class RegisteredCodec(Codec):
-    """Read values by the schemas that they name.
+class RegisteredValues:
+    """Turn values into the objects that they are, by the schemas that they name.
 
     Args:
-        plain: reads the objects: of JSON for `JSON`, of MessagePack for the others.
         schema_type: the registry's word.
         registry: has the schemas.
     """
 
-    def __init__(self, plain: Codec, schema_type: str, registry: Registry) -> None:
-        super().__init__(plain.features, plain.max_bytes, plain.max_samples, plain.missing, plain.timesteps)
-        self._plain = plain
+    def __init__(self, schema_type: str, registry: Registry) -> None:
         self._schema_type = schema_type
         self.registry = registry
         self._transcode = TRANSCODERS[schema_type]
@@ -55,35 +52,13 @@ class RegisteredCodec(Codec):
                 return fault
         return None
 
-    def decode(self, values: Sequence[bytes | None]) -> Decoded:
-        """Decode a poll's values.
+    def object(self, value: bytes) -> bytes:
+        """A value as an object: in JSON of a JSON Schema, else in MessagePack.
 
         Raises:
+            BadRecord: it names no schema that can be used, or is not of it.
             TransientFault: the registry does not answer.
         """
-        objects: list[bytes | None] = []
-        bad: dict[int, BadRecord] = {}
-        for position, value in enumerate(values):
-            try:
-                objects.append(None if value is None else self._object(value))
-            except BadRecord as fault:
-                objects.append(None)
-                bad[position] = fault
-        decoded = self._plain.decode(objects)
-        decoded.bad |= bad
-        return decoded
-
-    def bulk(self, values: Sequence[bytes]) -> Decoded | None:
-        """Not used: `decode` leaves it to the plain codec."""
-        return None
-
-    def one(self, value: bytes) -> Sample:
-        """One value, whatever it is."""
-        return self._plain.one(self._object(value))
-
-    def _object(self, value: bytes) -> bytes:
-        if len(value) > self.max_bytes:
-            raise BadRecord("oversized_value", f"expected at most {self.max_bytes} bytes, received {len(value)}")
         transcode = self._transcoders.get(value[:HEADER_BYTES])
         if transcode is None:
             schema_id = schema_id_of(value[:HEADER_BYTES])
@@ -103,6 +78,51 @@ class RegisteredCodec(Codec):
         except BadRecord as fault:
             self._useless[schema_id] = fault
             raise
+
+
+class RegisteredCodec(Codec):
+    """Read values by the schemas that they name.
+
+    Args:
+        plain: reads the objects: of JSON for `JSON`, of MessagePack for the others.
+        objects: the values as objects.
+    """
+
+    def __init__(self, plain: Codec, objects: RegisteredValues) -> None:
+        super().__init__(plain.features, plain.max_bytes, plain.max_samples, plain.missing, plain.timesteps)
+        self._plain = plain
+        self.objects = objects
+
+    def decode(self, values: Sequence[bytes | None]) -> Decoded:
+        """Decode a poll's values.
+
+        Raises:
+            TransientFault: the registry does not answer.
+        """
+        found: list[bytes | None] = []
+        bad: dict[int, BadRecord] = {}
+        for position, value in enumerate(values):
+            try:
+                found.append(None if value is None else self._object(value))
+            except BadRecord as fault:
+                found.append(None)
+                bad[position] = fault
+        decoded = self._plain.decode(found)
+        decoded.bad |= bad
+        return decoded
+
+    def bulk(self, values: Sequence[bytes]) -> Decoded | None:
+        """Not used: `decode` leaves it to the plain codec."""
+        return None
+
+    def one(self, value: bytes) -> Sample:
+        """One value, whatever it is."""
+        return self._plain.one(self._object(value))
+
+    def _object(self, value: bytes) -> bytes:
+        if len(value) > self.max_bytes:
+            raise BadRecord("oversized_value", f"expected at most {self.max_bytes} bytes, received {len(value)}")
+        return self.objects.object(value)
 
 
 def schema_id_of(head: bytes) -> int | None:

@@ -10,6 +10,7 @@ import json
 from collections import OrderedDict, deque
 from dataclasses import dataclass
 
+import msgspec
 import orjson
 from rich import box
 from rich.console import Group
@@ -52,6 +53,21 @@ def parse_event(value: bytes | None) -> Event | None:
         return Event(str(fields["stream_id"]), reached, tuple(values), ended)
     except (ValueError, TypeError, KeyError, IndexError, AttributeError):
         return None
+
+
+def json_of_registered(packed: bytes) -> bytes:
+    """The JSON event of one in Avro or Protobuf, which has no place for `source` and has a name for each list.
+
+    Args:
+        packed: the event's object in MessagePack.
+    """
+    fields = {name: found for name, found in msgspec.msgpack.decode(packed).items() if found is not None}
+    if "partition" in fields:
+        fields["source"] = [fields.pop("partition"), fields.pop("offset", None)]
+    several = fields.get("probabilities")
+    if isinstance(several, dict):
+        fields["probabilities"] = {n: p["values"] if isinstance(p, dict) else p for n, p in several.items()}
+    return msgspec.json.encode(fields)
 
 
 def plain(text: str) -> str:

@@ -84,7 +84,11 @@ def publish(
     Example: `cellstream publish basic-motions --rate 200`
     """
     if settings.input_codec not in ENCODERS:
-        raise UsageError(f"--input-codec {settings.input_codec}: this command writes {', '.join(ENCODERS)}")
+        raise UsageError(
+            f"--input-codec {settings.input_codec}: this command writes {', '.join(ENCODERS)}, and has no schema for "
+            "your samples. Write them with a producer that has, and with a serializer of confluent-kafka or of Java; "
+            "kafka-avro-console-producer and its sisters take JSON lines and a schema"
+        )
     encode = ENCODERS[settings.input_codec]
     fields = Fields(stream_id_column, timestamp_column)
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)

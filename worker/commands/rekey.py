@@ -20,6 +20,7 @@ from worker.field_paths import field_path
 from worker.kafka import CopySink, Source
 from worker.logs import configure_logging
 from worker.options import with_settings
+from worker.registered_values import registered_values
 from worker.rekey import Copier, Places, Rekeyer
 from worker.rights import rekey_group, rekey_rights
 from worker.settings import REGISTERED, Settings
@@ -30,7 +31,7 @@ log = structlog.get_logger("cellstream")
 @with_settings(
     "bootstrap_servers", "group_id", "instance_id", "input_topic", "dead_letter_topic", "stream_id_from",
     "input_codec", "start_from", "max_record_bytes", "max_bad_ratio", "commit_interval_ms", "poll_records",
-    "log_format", "log_level",
+    "schema_registry_url", "schema_registry_auth", "log_format", "log_level",
 )  # fmt: skip
 def rekey(
     settings: Settings,
@@ -111,9 +112,10 @@ def _topics(cluster: Cluster, settings: Settings, from_topic: str) -> tuple[Topi
 def _assemble(settings: Settings, origin: Topic, group_id: str, until_end: bool) -> Rekeyer:
     conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
     path = field_path(settings.stream_id_from)
+    objects = None
     if path is not None and settings.input_codec in REGISTERED:
-        raise UsageError(f"--stream-id-from: rekey reads no fields of {settings.input_codec}; take key or header:NAME")
-    format = MSGPACK if settings.input_codec == "msgpack" else JSON
+        objects = registered_values(settings, settings.input_codec)
+    format = JSON if settings.input_codec in ("json", "json-schema") else MSGPACK
     said = {"enable.partition.eof": "true"} if until_end else {}
     return Rekeyer(
         Source({**conf, **said}, origin.name, group_id),
@@ -123,7 +125,7 @@ def _assemble(settings: Settings, origin: Topic, group_id: str, until_end: bool)
         ),
         Copier(
             origin.name, settings.stream_id_from, None if path is None else StreamIdField(path, format),
-            settings.max_record_bytes,
+            settings.max_record_bytes, objects,
         ),
         Places(origin.name, origin.topic_id, group_id, settings.start_from),
         BadRecordLimit(settings.max_bad_ratio),

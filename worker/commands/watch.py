@@ -17,10 +17,11 @@ from rich.console import Console
 from rich.live import Live
 
 from worker.admin import partition_count
-from worker.commands.event_view import Event, EventView, one_json_line, one_line, parse_event
-from worker.errors import FatalFault, UsageError
+from worker.commands.event_view import Event, EventView, json_of_registered, one_json_line, one_line, parse_event
+from worker.errors import BadRecord, FatalFault
 from worker.msgpack_encoding import json_of
 from worker.options import with_settings
+from worker.registered_values import registered_values
 from worker.registry import HEADER_BYTES
 from worker.settings import Settings
 
@@ -36,7 +37,22 @@ READERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@with_settings("bootstrap_servers", "output_topic", "output_codec")
+def _event_reader(settings: Settings) -> Callable[[bytes], bytes]:
+    """What turns a record's value into a JSON event; nothing comes of one that cannot be read."""
+    if settings.output_codec in READERS:
+        return READERS[settings.output_codec]
+    objects = registered_values(settings, settings.output_codec)
+
+    def read(value: bytes) -> bytes:
+        try:
+            return json_of_registered(objects.object(value))
+        except BadRecord:
+            return b""
+
+    return read
+
+
+@with_settings("bootstrap_servers", "output_topic", "output_codec", "schema_registry_url", "schema_registry_auth")
 def watch(
     settings: Settings,
     *,
@@ -57,9 +73,7 @@ def watch(
     consumer = _reader(settings, OFFSET_BEGINNING if from_beginning else OFFSET_END)
     console = Console()
     view = EventView(rows, settings.output_topic)
-    read = READERS.get(settings.output_codec)
-    if read is None:
-        raise UsageError(f"--output-codec {settings.output_codec}: this command reads {', '.join(READERS)}")
+    read = _event_reader(settings)
     live = console.is_terminal and not as_json
     with _asked_to_stop() as stop, _screen(console, view) if live else _lines(as_json) as show:
         left = limit

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from worker.codecs import StreamIdField
+from worker.codecs.registered import RegisteredValues
 from worker.dead_letters import dead_letter
 from worker.errors import BadRecord
 from worker.reading import last_header, marked
@@ -20,17 +21,30 @@ class Copier:
         stream_id_from: `key`, `header:NAME` or `field:NAME`.
         field: reads the stream ID out of a value, where it is in a field.
         max_bytes: most bytes of a value with its headers.
+        objects: of values that name schemas; None where they are objects themselves.
     """
 
-    def __init__(self, topic: str, stream_id_from: str, field: StreamIdField | None, max_bytes: int) -> None:
+    def __init__(
+        self,
+        topic: str,
+        stream_id_from: str,
+        field: StreamIdField | None,
+        max_bytes: int,
+        objects: RegisteredValues | None = None,
+    ) -> None:
         self._topic = topic
         kind, _, name = stream_id_from.partition(":")
         self._header = name if kind == "header" else None
         self._field = field
+        self._objects = objects
         self._max_bytes = max_bytes
 
     def copy(self, batches: Sequence[RecordBatch]) -> Copies:
-        """The copies and dead letters of a poll; never raises for what records hold."""
+        """The copies and dead letters of a poll; never raises for what records hold.
+
+        Raises:
+            TransientFault: the schema registry does not answer.
+        """
         copies = Copies()
         for batch in batches:
             self._copy(batch, copies)
@@ -64,7 +78,7 @@ class Copier:
             return key
         if not value and headers and marked(headers, END_HEADER):  # an end marker of a client that cannot send null
             return key
-        return self._field.of(value)
+        return self._field.of(value if self._objects is None else self._objects.object(value))
 
     def _refuse_oversized(self, value: bytes | None, headers: Headers | None) -> None:
         size = len(value or b"")
