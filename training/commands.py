@@ -149,7 +149,7 @@ def train(
         raise UsageError(f"--out {out}: expected a directory, found a file")
     if split_by not in ("chance", "time"):
         raise UsageError(f"--split {split_by}: expected chance or time")
-    if resume is not None and {resume.resolve(), out.resolve()} & _shared(resume.resolve(), out.resolve()):
+    if resume is not None and _nested(resume.resolve(), out.resolve()):
         raise UsageError(f"--resume {resume}: expected a directory apart from that of the artifact")
     recipe, together = _recipe(data, preset, recipe_file)
     said: dict[str, Any] = {"folds": folds, "smoothing": smoothing, "decision": decision}
@@ -185,9 +185,9 @@ def train(
         _tell(fitted.facts, out, artifact.digest)
 
 
-def _shared(one: Path, other: Path) -> set[Path]:
-    """The directories that both are in, or are."""
-    return {one, *one.parents} & {other, *other.parents}
+def _nested(one: Path, other: Path) -> bool:
+    """Whether two directories are the same, or one is in the other."""
+    return one in (other, *other.parents) or other in one.parents
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:

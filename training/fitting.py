@@ -271,7 +271,7 @@ def _watch(batches: Batches, seed: int, stop: Event, on_epoch: OnEpoch | None) -
             # Dropout and noise too are those of this epoch, whether or not the ones before it ran in this process.
             for number, layer in enumerate(self.model.layers):
                 if hasattr(layer, "seed_generator"):
-                    layer.seed_generator.state.assign(np.array([seed * 1000 + number, epoch], np.uint32))
+                    layer.seed_generator.state.assign([(seed * 1000 + number) % 2**32, epoch])
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if stop.is_set():

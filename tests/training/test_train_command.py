@@ -129,6 +129,29 @@ def test_an_unknown_preset_names_those_that_exist(tmp_path: Path) -> None:
     assert "expected one of lstm, gru, conv-gru, seed-32-16-8" in str(done.exception)
 
 
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        (("--resume", "a"), "apart from that of the artifact"),
+        (("--resume", "a/memory"), "apart from that of the artifact"),
+        (("--resume", "."), "apart from that of the artifact"),
+        (("--split", "weeks"), "expected chance or time"),
+        (("--split", "time"), "not known which streams came first"),
+        (("--recipe", "recipe.toml", "--preset", "gru"), "leave out one of them"),
+        (("--recipe", "recipe.toml", "--smoothing", "0.3"), "such as --folds 4"),
+    ],
+)
+def test_options_that_contradict_are_refused_before_anything_is_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.toml").write_text("[network]\nkernel = 3\n")
+    done = CliRunner().invoke(app, ["train", "basic-motions", "--out", "a", *more])
+    assert isinstance(done.exception, UsageError)
+    assert told in str(done.exception)
+    assert sorted(os.listdir()) == ["recipe.toml"]
+
+
 def test_a_bad_table_is_refused_before_anything_is_written(tmp_path: Path) -> None:
     runs().assign(p="high").to_csv(tmp_path / "runs.csv", index=False)
     done = CliRunner().invoke(app, ["train", str(tmp_path / "runs.csv"), *COLUMNS, "--out", str(tmp_path / "artifact")])
