@@ -205,14 +205,15 @@ class StepModel:
             tf.TensorSpec((), tf.int32),
         ]
         traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
-        # Called below the concrete function, which looks at every argument anew: 40 us less.
-        call, weights = traced.inference_fn.call_preflattened, traced.captured_inputs
         turns = {depth: tf.constant(depth) for depth in depths}
 
         def run(inputs: Floats, mask: Flags, reset: Flags, states: States) -> tuple[Floats, States]:
             depth = len(mask)
             block = [tf.constant(_deepen(part, deepest)) for part in (inputs, mask, reset)]
-            answers, moved = call([*block, tf.constant(states), turns[depth], *weights])
+            # Below the concrete function, which would look at every argument anew: 40 us less.
+            answers, moved = traced.inference_fn.call_preflattened(
+                [*block, tf.constant(states), turns[depth], *traced.captured_inputs]
+            )
             return np.asarray(memoryview(answers))[:depth], _array_of(moved)
 
         with quiet_compiler():
