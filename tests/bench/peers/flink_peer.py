@@ -17,9 +17,8 @@ from pathlib import Path
 from model import Answers
 from pyflink.common import Configuration, Row
 from pyflink.common.typeinfo import Types
-from pyflink.datastream import DataStream, KeyedProcessFunction, KeyedStream, RuntimeContext, StreamExecutionEnvironment
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext, StreamExecutionEnvironment
 from pyflink.datastream.state import ValueStateDescriptor
-from pyflink.java_gateway import get_gateway
 from pyflink.table import StreamTableEnvironment
 
 SAMPLES = """
@@ -64,19 +63,6 @@ class Answer(KeyedProcessFunction):
         yield Row(stream, event.decode())
 
 
-def keyed(samples: DataStream) -> KeyedStream:
-    """Key rows of key and value by their first field.
-
-    What `key_by` does, but that the key is taken out in Java. A Python function there would run in a thread of its own
-    in the same process, and the two would wait for the interpreter at every record.
-    """
-    key = Types.ROW([Types.STRING()]).get_java_type_info()
-    value = Types.ROW([Types.STRING(), Types.STRING(), Types.INT(), Types.LONG(), Types.LONG()])
-    stream = samples._j_data_stream
-    stream.getTransformation().setOutputType(Types.ROW([Types.STRING(), value]).get_java_type_info())
-    return KeyedStream(stream.keyBy(get_gateway().jvm.KeyByKeySelector(), key), value, samples)
-
-
 def main(weights: str, digest: str, connector: str) -> None:
     """Run until SIGTERM."""
     told = {name.removeprefix("CELLSTREAM_").lower(): value for name, value in os.environ.items()}
@@ -105,11 +91,9 @@ def main(weights: str, digest: str, connector: str) -> None:
     tables.execute_sql(EVENTS.format(**told))
     milliseconds = "1000 * UNIX_TIMESTAMP(CAST(stamp AS STRING)) + EXTRACT(MILLISECOND FROM stamp)"
     samples = tables.to_data_stream(
-        tables.sql_query(
-            f"SELECT stream_id, ROW(stream_id, sample, place, place_offset, {milliseconds}) AS sample FROM samples"
-        )
+        tables.sql_query(f"SELECT stream_id, sample, place, place_offset, {milliseconds} AS ms FROM samples")
     )
-    events = keyed(samples).process(
+    events = samples.key_by(lambda sample: sample[0], Types.STRING()).process(
         Answer(weights, digest), Types.ROW_NAMED(["stream_id", "event"], [Types.STRING(), Types.STRING()])
     )
     tables.from_data_stream(events).execute_insert("events").wait()
