@@ -6,13 +6,15 @@
 #
 # Every setting is a variable (docs/settings.md). BASE is any Debian image with a Python of 3.11 to 3.13; pin it by its
 # digest: --build-arg BASE=python:3.12-slim-bookworm@sha256:...
+# REQUIREMENTS=stores adds what checkpoints in object stores need.
 ARG BASE=python:3.12-slim-bookworm
 
 FROM ${BASE} AS build
-COPY requirements/worker.txt /source/requirements/
+ARG REQUIREMENTS=worker
+COPY requirements/worker.txt requirements/stores.txt /source/requirements/
 RUN python3 -m venv /opt/cellstream \
     && /opt/cellstream/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes \
-        --requirement /source/requirements/worker.txt
+        --requirement /source/requirements/${REQUIREMENTS}.txt
 COPY pyproject.toml README.md LICENSE /source/
 COPY worker /source/worker
 COPY training /source/training

@@ -15,7 +15,7 @@ UV ?= uv
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench peers flame experiments aims chaos soak fuzz audit sbom lock clean
+.PHONY: help venv demo test check format bench peers flame experiments aims chaos soak fuzz stores audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -61,8 +61,11 @@ soak: $(VENV)/test.stamp  ## a random mix of all faults: make soak ARGS='--kills
 fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone
 	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+stores: $(VENV)/test.stamp  ## checkpoints in a real MinIO, with every fault; Go builds it first: five minutes
+	CELLSTREAM_S3=minio $(BIN)/pytest tests/stores $(ARGS)
+
 audit: $(VENV)/audit.stamp  ## known vulnerabilities of what requirements/*.txt lock; asks PyPI, so it needs the network
-	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes $(foreach file,worker demo test,--requirement requirements/$(file).txt) $(ARGS)
+	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes $(foreach file,worker stores demo test,--requirement requirements/$(file).txt) $(ARGS)
 
 sbom: $(VENV)/audit.stamp  ## sbom.json: what the worker is made of, by its lock (CycloneDX); needs no network
 	$(AUDIT)/cyclonedx-py requirements --pyproject pyproject.toml --output-reproducible --output-file sbom.json \
@@ -70,6 +73,7 @@ sbom: $(VENV)/audit.stamp  ## sbom.json: what the worker is made of, by its lock
 
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --extra registry --output-file requirements/worker.txt pyproject.toml
+	$(LOCK) --extra s3 --extra gcs --extra azure --extra packing --output-file requirements/stores.txt pyproject.toml
 	$(LOCK) --extra training --output-file requirements/demo.txt pyproject.toml
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements/audit.txt requirements/audit.in

@@ -3,7 +3,8 @@
     CellstreamError
     ├── BadRecord           one record is unusable: dead letter, the offset advances, the stream goes on
     ├── TransientFault      the work since the last commit is void: abort, restore, replay
-    │   └── StaleGeneration not a word of it was published, and the memory is sound: produce it again
+    │   ├── StaleGeneration not a word of it was published, and the memory is sound: produce it again
+    │   └── StoreUnavailable the checkpoint store failed: tried again later, while records go on
     ├── FatalFault          stop and commit nothing (exit 1); a restart resumes at the committed offset
     ├── UsageError          a setting or an argument is wrong (exit 2)
     └── Refused             going on could lose, double or falsify something (exit 3): says what to do
@@ -44,6 +45,10 @@ class TransientFault(CellstreamError):
 
 class StaleGeneration(TransientFault):
     """The group has moved on to a generation that this member has not heard of yet; the transaction was aborted."""
+
+
+class StoreUnavailable(TransientFault):
+    """The checkpoint store could not be read or written."""
 
 
 class FatalFault(CellstreamError):

@@ -83,12 +83,25 @@ class StateKeeper:
         self._topic_id = ""
         self._written_per_s = WRITTEN_PER_S
 
+    @property
+    def loads_slowly(self) -> bool:
+        """Whether the store is so far away that the loop should not wait for `load`."""
+        return self._writer.store.remote
+
     def restore(self, bounds: Log) -> tuple[PartitionState, Start]:
+        """`load` and `adopt`."""
+        state, start = self.load(bounds)
+        self.adopt(bounds, state, start)
+        return state, start
+
+    def load(self, bounds: Log) -> tuple[PartitionState, Start]:
         """The state to begin with; the records from its `next_offset` on bring it to the committed offset.
+
+        May be called on any thread, and the result be thrown away.
 
         Raises:
             StateRefused: the exact state cannot be had.
-            TransientFault: the store failed; try again.
+            StoreUnavailable: try again.
         """
         store, partition = self._writer.store, bounds.partition
         refs: dict[int, list[CheckpointRef]] = {}
@@ -113,12 +126,10 @@ class StateKeeper:
             return PartitionState(partition, self._capacity, self._initial_state, next_offset, self._extras)
 
         start = choose_start(bounds, sorted(refs, reverse=True), load, self._digest, self._policies)
-        self._topic_id = bounds.topic_id
         if isinstance(start.saved, _Loaded):
             state = start.saved.state
             state.next_offset = start.next_offset
             _fill(state, start.saved.snapshot, bounds)
-            self._saved_at[partition] = self._durable[partition] = start.next_offset
         else:
             state = empty(start.next_offset)
         state.committed = start.committed
@@ -126,10 +137,16 @@ class StateKeeper:
         state.schemas = KnownSchemas.restored(
             None if noted is None else noted.schemas, start.next_offset, start.committed
         )
-        # Partitions that are assigned together are not all due together.
-        share = 0.5 + (partition * 0.381966) % 0.5
-        self._due_at[partition] = self._clock() + share * self._interval_s
         return state, start
+
+    def adopt(self, bounds: Log, state: PartitionState, start: Start) -> None:
+        """What was loaded is used from now on."""
+        self._topic_id = bounds.topic_id
+        if start.saved is not None:
+            self._saved_at[state.partition] = self._durable[state.partition] = start.next_offset
+        # Partitions that are assigned together are not all due together.
+        share = 0.5 + (state.partition * 0.381966) % 0.5
+        self._due_at[state.partition] = self._clock() + share * self._interval_s
 
     def is_due(self, state: PartitionState) -> bool:
         """Whether a partition's committed state should be saved now."""

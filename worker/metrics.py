@@ -53,7 +53,7 @@ class Metrics:
         now: wall-clock seconds.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0915 - a statement for each metric
         self,
         registry: CollectorRegistry | None = None,
         *,
@@ -122,6 +122,9 @@ class Metrics:
         self.checkpoint_bytes = gauge("checkpoint_bytes", "Size of the last checkpoint file.")
         self.checkpoint_offset = gauge("checkpoint_offset", "next_offset of the last checkpoint.")
         self.checkpoint_age_seconds = gauge("checkpoint_age_seconds", "Now minus the time of the last checkpoint.")
+        self.checkpoint_store_up = gauge(
+            "checkpoint_store_up", "1 when the checkpoint store was last read or written, 0 when that failed.", ()
+        )
         self.live_streams = gauge("live_streams", "Streams with state in memory.")
         self.live_streams_limit = gauge("live_streams_limit", "Streams that a partition may have.", ())
         self.consumer_lag_records = gauge("consumer_lag_records", "Log end minus the next offset to handle.")
@@ -148,6 +151,7 @@ class Metrics:
         for labelled, values in labels:
             for value in values:
                 labelled.labels(value)
+        self.checkpoint_store_up.set(1)  # until it is known otherwise
         self.build_info.info(_versions())
 
     def set_model(self, digest: str, features: int, outputs: int, state_size: int) -> None:

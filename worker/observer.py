@@ -11,6 +11,7 @@ import structlog
 
 from worker.blocks import BlockModel, Flags, Floats, Shape
 from worker.checkpoint import WriteFailed, Written
+from worker.errors import StoreUnavailable
 from worker.health import Health
 from worker.metrics import Metrics
 from worker.records import Outcome
@@ -110,17 +111,24 @@ class Observer:
     def restored(self, state: PartitionState, start: Start, seconds: float) -> None:
         """A partition's checkpoint is loaded; what is left is to replay."""
         self.metrics.restore_seconds.observe(seconds)
+        self.metrics.checkpoint_store_up.set(1)
         self._saved_to[state.partition] = start.next_offset
         saved = start.saved
         if saved is not None:
             self.metrics.set_checkpoint(state.partition, saved.next_offset, saved.created_ms, saved.size_bytes)
             self._checkpointed_ms[state.partition] = saved.created_ms
 
+    def store_failed(self) -> None:
+        """The checkpoint store could not be read or written; the log says why."""
+        self.metrics.checkpoint_store_up.set(0)
+
     def checkpoints(self, results: Sequence[Written | WriteFailed]) -> None:
         """Note finished checkpoints."""
         for result in results:
             if isinstance(result, WriteFailed):
                 self.metrics.checkpoint_failures_total.inc()
+                if isinstance(result.error, StoreUnavailable):
+                    self.store_failed()
                 log.error(
                     "checkpoint_failed",
                     topic=result.topic,
@@ -130,6 +138,7 @@ class Observer:
                 )
                 continue
             ref = result.ref
+            self.metrics.checkpoint_store_up.set(1)
             self.metrics.checkpoint_seconds.observe(result.seconds)
             self.metrics.set_checkpoint(ref.partition, ref.next_offset, result.created_ms, ref.size_bytes)
             self._checkpointed_ms[ref.partition] = result.created_ms

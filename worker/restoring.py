@@ -7,12 +7,15 @@ and gave it back. What the broker has said is kept for the partitions that wait 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from functools import partial
 
 import structlog
 
-from worker.errors import StateRefused, TransientFault
+from worker.errors import StateRefused, StoreUnavailable, TransientFault
 from worker.kafka import Source, Survey
 from worker.keeper import StateKeeper
+from worker.loading import begin
 from worker.observer import Observer
 from worker.records import Position
 from worker.recovery import Log, Note, Start, former_partitions
@@ -21,6 +24,7 @@ from worker.state import PartitionState
 log = structlog.get_logger(__name__)
 
 AGAIN_S = 0.5
+LOADING_S = 0.02
 
 
 class Restores:
@@ -58,6 +62,7 @@ class Restores:
         self.unpinned: set[int] = set()
         self._starts: dict[int, Start] = {}
         self._restored: dict[int, PartitionState] = {}
+        self._loading: tuple[Log, float, Future[tuple[PartitionState, Start]]] | None = None
         self._survey: Survey | None = None
         self._partitions = 0
         self._not_before = float("-inf")
@@ -93,7 +98,11 @@ class Restores:
         partition = min(self.waiting)
         try:
             if partition not in self._restored:
-                self._restored[partition] = self._restore(partition)
+                restored = self._restore(partition)
+                if restored is None:
+                    self._not_before = self._clock() + LOADING_S
+                    return None
+                self._restored[partition] = restored
             if not self._source.open(partition, self._restored[partition].next_offset):
                 return None
         except (TransientFault, StateRefused) as fault:
@@ -101,6 +110,8 @@ class Restores:
                 if partition in self._doubted:
                     raise
                 self._doubted.add(partition)
+            if isinstance(fault, StoreUnavailable):
+                self._observer.store_failed()
             log.warning("restore_postponed", partition=partition, reason=str(fault))
             self._forget()
             self._not_before = self._clock() + AGAIN_S
@@ -114,19 +125,27 @@ class Restores:
         noted = Note(self._starts[partition].origin, self._digest[:12], self._topic_id, self._partitions, schemas)
         return Position(partition, offset, str(noted))
 
-    def _restore(self, partition: int) -> PartitionState:
-        begun = self._clock()
-        if self._survey is None or partition not in self._survey.bounds:
-            self._survey = self._source.survey(sorted(self.waiting))
-            self._partitions = self._survey.partitions
-        low, high = self._survey.bounds[partition]
-        committed = self._survey.committed.get(partition)
-        former = former_partitions(self._survey.committed.values())
-        state, start = self._keeper.restore(
-            Log(self._source.topic, partition, self._topic_id, low, high, committed, self._partitions, former)
-        )
+    def _restore(self, partition: int) -> PartitionState | None:
+        """The state, or None while its checkpoint is being loaded."""
+        if self._loading is None or self._loading[0].partition != partition:
+            begun = self._clock()
+            if self._survey is None or partition not in self._survey.bounds:
+                self._survey = self._source.survey(sorted(self.waiting))
+                self._partitions = self._survey.partitions
+            low, high = self._survey.bounds[partition]
+            committed = self._survey.committed.get(partition)
+            former = former_partitions(self._survey.committed.values())
+            bounds = Log(self._source.topic, partition, self._topic_id, low, high, committed, self._partitions, former)
+            load = partial(self._keeper.load, bounds)
+            self._loading = bounds, begun, begin(load, background=self._keeper.loads_slowly)
+        bounds, begun, loading = self._loading
+        if not loading.done():
+            return None
+        self._loading = None
+        state, start = loading.result()
+        self._keeper.adopt(bounds, state, start)
         self._starts[partition] = start
-        if committed != self.position(partition, start.committed, state.schemas.note(start.next_offset)):
+        if bounds.committed != self.position(partition, start.committed, state.schemas.note(start.next_offset)):
             self.unpinned.add(partition)
         seconds = self._clock() - begun
         self._observer.restored(state, start, seconds)
@@ -135,7 +154,7 @@ class Restores:
             partition=partition,
             next_offset=start.next_offset,
             committed=start.committed,
-            log_end=high,
+            log_end=bounds.high,
             streams=len(state),
             source=start.why,
             seconds=round(seconds, 3),
@@ -145,3 +164,4 @@ class Restores:
     def _forget(self) -> None:
         self._restored.clear()
         self._survey = None
+        self._loading = None

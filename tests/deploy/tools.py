@@ -94,7 +94,13 @@ def cached(name: str, fetch: Callable[[Path], None]) -> Path:
     return target
 
 
-def answer_of(command: Sequence[str | Path], directory: Path | None = None, stdin: str = "", **environment: str) -> str:
+def answer_of(
+    command: Sequence[str | Path],
+    directory: Path | None = None,
+    stdin: str = "",
+    within_s: float = 300,
+    **environment: str,
+) -> str:
     """What a program that succeeds writes to its standard output.
 
     Raises:
@@ -108,7 +114,7 @@ def answer_of(command: Sequence[str | Path], directory: Path | None = None, stdi
         capture_output=True,
         text=True,
         input=stdin,
-        timeout=300,
+        timeout=within_s,
     )
     assert done.returncode == 0, f"{' '.join(map(str, command))}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout

@@ -1,7 +1,8 @@
-"""Where checkpoint files lie: a directory of this machine, or any store that fsspec reaches.
+"""Where checkpoint files lie: a directory of this machine, an object store, or what else fsspec reaches.
 
-Both publish a file in one step under its final name or not at all, and give it back as a file that nobody
-changes while it is read. `LocalDirectory` is the only class of the worker that renames and syncs files.
+All publish a file in one step under its final name or not at all, and give it back as a file that nobody
+changes while it is read. `LocalDirectory` is the only class of the worker that renames and syncs files; object stores
+that can put an object on a condition are in `remote`.
 """
 
 from __future__ import annotations
@@ -19,11 +20,17 @@ from uuid import uuid4
 
 import fsspec
 
-from worker.errors import TransientFault, UsageError
+from worker.checkpoint.objects import Objects
+from worker.checkpoint.remote import RemoteFolders
+from worker.checkpoint.s3 import S3Objects
+from worker.errors import StoreUnavailable, UsageError
 from worker.setting_files import masked
 
 # Begins the names of files that are still being written: no checkpoint is called so.
 TEMPORARY = ".tmp-"
+
+# Scheme of a URL -> the extra that brings the adapter, and what speaks to the store.
+STORES: dict[str, tuple[str, Callable[[str], Objects]]] = {"s3": ("s3", S3Objects), "s3a": ("s3", S3Objects)}
 
 COPY_BYTES = 8 * 1024 * 1024
 
@@ -58,7 +65,17 @@ def open_folders(url: str) -> Folders:
     scheme, separator, path = url.partition("://")
     if not separator:
         return LocalDirectory(Path(url))
-    return LocalDirectory(Path(path)) if scheme in ("file", "local") else FsspecFolders(url)
+    if scheme in ("file", "local"):
+        return LocalDirectory(Path(path))
+    if scheme not in STORES:
+        return FsspecFolders(url)
+    extra, objects = STORES[scheme]
+    try:
+        return RemoteFolders(objects(url))
+    except ImportError as fault:
+        raise UsageError(f"checkpoints: {masked(url)}: {fault}; pip install 'cellstream[{extra}]'") from fault
+    except ValueError as fault:
+        raise UsageError(f"checkpoints: {masked(url)}: {fault}") from fault
 
 
 class LocalDirectory:
@@ -160,7 +177,7 @@ class FsspecFolders:
     """Any fsspec file system. Object stores show an object when its upload is complete.
 
     One that shows half an upload does no harm: the digest in the name refuses it, and an older one is used.
-    Faults of the store, of whatever class its client raises, become `TransientFault`.
+    Faults of the store, of whatever class its client raises, become `StoreUnavailable`.
 
     Raises:
         UsageError: fsspec does not know the URL's protocol, or lacks the package for it.
@@ -229,7 +246,7 @@ class FsspecFolders:
         except FileNotFoundError:
             raise
         except Exception as fault:  # each store's client has a tree of errors of its own
-            raise TransientFault(f"checkpoint store: cannot {task}: {type(fault).__name__}: {fault}") from fault
+            raise StoreUnavailable(f"checkpoint store: cannot {task}: {type(fault).__name__}: {fault}") from fault
 
 
 def _last(entry: dict[str, Any]) -> str:

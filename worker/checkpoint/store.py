@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from worker.checkpoint.file import AnySnapshot, Snapshot, write_file
 from worker.checkpoint.folders import Folders, open_folders
+from worker.checkpoint.pointer import CHECKPOINT_NAME
 from worker.checkpoint.reader import read_file
-from worker.errors import CheckpointDamaged, TransientFault, UsageError
+from worker.checkpoint.remote import RemoteFolders
+from worker.errors import CheckpointDamaged, StoreUnavailable, UsageError
 from worker.setting_files import masked
 
 if TYPE_CHECKING:
@@ -31,7 +33,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 16 * 1024**3
 LEFTOVER_AGE_S = 3600.0
 
-_NAME = re.compile(r"(\d{20})-([0-9a-f]{64})\.h5")
 _PARTITION = re.compile(r"0|[1-9]\d{0,9}")
 _LONGEST_NAME = 255
 
@@ -88,11 +89,16 @@ class CheckpointStore:
         self.max_bytes = max_bytes
         self._sound: dict[CheckpointRef, bool] = {}
 
+    @property
+    def remote(self) -> bool:
+        """Whether it is in an object store, which may take long to answer."""
+        return isinstance(self.folders, RemoteFolders)
+
     def write(self, snapshot: AnySnapshot) -> CheckpointRef:
         """Write a snapshot durably; it is visible to others when this returns, or not at all.
 
         Raises:
-            TransientFault: the store failed.
+            StoreUnavailable: the store failed.
         """
         assert self.layout is not None, "a store without a layout only reads"
         layout = self.layout
@@ -140,7 +146,7 @@ class CheckpointStore:
         Raises:
             CheckpointOfOtherModel: sound, but its states have another layout than this store's.
             CheckpointDamaged: gone, truncated, altered, misnamed, of another format version or not plausible.
-            TransientFault: the store failed.
+            StoreUnavailable: the store failed.
         """
         try:
             with self._translated(), self._verified(ref) as file:
@@ -172,7 +178,7 @@ class CheckpointStore:
             The removed checkpoints.
 
         Raises:
-            TransientFault: the store failed.
+            StoreUnavailable: the store failed.
         """
         assert keep >= 2, "rule 15: at least two valid checkpoints are kept"
         kept = 0
@@ -213,7 +219,7 @@ class CheckpointStore:
             raise CheckpointDamaged(f"{ref.path}: its medium is damaged: {fault}") from fault
 
     def _ref(self, topic: str, partition: int, name: str, size: int) -> CheckpointRef | None:
-        match = _NAME.fullmatch(name)
+        match = CHECKPOINT_NAME.fullmatch(name)
         if match is None:
             return None
         path = f"{self.url.rstrip('/')}/{self._folder(topic, partition)}/{name}"
@@ -227,7 +233,7 @@ class CheckpointStore:
         try:
             yield
         except OSError as fault:
-            raise TransientFault(f"checkpoint store {self.url}: {fault}") from fault
+            raise StoreUnavailable(f"checkpoint store {self.url}: {fault}") from fault
 
 
 def _digest(file: BinaryIO) -> str:
