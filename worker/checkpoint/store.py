@@ -171,8 +171,8 @@ class CheckpointStore:
     def collect(self, topic: str, partition: int, committed: int, keep: int) -> list[CheckpointRef]:
         """Remove what is no longer needed; only the partition's owner may call this.
 
-        Kept are the newest `keep` sound checkpoints at or below the committed offset, and everything newer than
-        the oldest of them. Leftovers of killed writers go when they are old.
+        Kept are the sound checkpoints of the newest `keep` offsets that have one, at or below the committed offset, and
+        everything newer than the oldest of them. Leftovers of killed writers go when they are old.
 
         Returns:
             The removed checkpoints.
@@ -181,11 +181,12 @@ class CheckpointStore:
             StoreUnavailable: the store failed.
         """
         assert keep >= 2, "rule 15: at least two valid checkpoints are kept"
-        kept = 0
+        kept: set[int] = set()
         removed = []
         for ref in self.refs(topic, partition):
-            if kept < keep:
-                kept += ref.next_offset <= committed and self.sound(ref)
+            if len(kept) < keep or ref.next_offset in kept:
+                if ref.next_offset <= committed and self.sound(ref):
+                    kept.add(ref.next_offset)
             else:
                 self.remove(ref)
                 removed.append(ref)
