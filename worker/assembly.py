@@ -12,6 +12,7 @@ import structlog
 from worker.admin import Cluster
 from worker.artifact import RESERVED_FEATURES, read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
+from worker.checkpoint.packing import Packing, keys_of
 from worker.cloud_events import CloudEvents
 from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCodec
 from worker.codecs.objects import ObjectCodec
@@ -97,7 +98,8 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
         settings.missing == "last",
         _cloud_events(settings),
     )
-    store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout)
+    packing = Packing(compress=settings.checkpoint_compression == "zstd", keys=keys_of(settings.checkpoint_secret))
+    store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout, packing=packing)
     keeper = StateKeeper(
         CheckpointWriter(store, settings.checkpoints_kept),
         model.initial_state,

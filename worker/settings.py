@@ -82,6 +82,10 @@ class Settings(BaseModel):
     checkpoint_interval_records: int | None = Field(
         None, ge=1, description="also checkpoint a partition after this many records [only by time]"
     )
+    checkpoint_compression: Literal["none", "zstd"] = Field("none", description="how checkpoints are compressed")
+    checkpoint_secret: str | None = Field(
+        None, repr=False, description="key of 64 hex digits that encrypts checkpoints; several: all decrypt [none]"
+    )
     checkpoints_kept: int = Field(3, ge=2, description="checkpoints kept for each partition, at least 2")
     delivery: Literal["exactly_once", "at_least_once"] = Field("exactly_once", description="delivery guarantee")
     commit_interval_ms: int = Field(100, ge=1, le=1000, description="milliseconds between commits")

@@ -36,7 +36,7 @@ class WholeFile(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int:
         """Fill a buffer."""
-        return _move_all(buffer, self.file.readinto)  # type: ignore[attr-defined]
+        return move_all(buffer, self.file.readinto)  # type: ignore[attr-defined]
 
 
 class UnfailingFile(WholeFile):
@@ -56,7 +56,7 @@ class UnfailingFile(WholeFile):
         """Write all of a buffer, or note the fault."""
         try:
             if self.fault is None:
-                _move_all(buffer, self.file.write)
+                move_all(buffer, self.file.write)
         except OSError as fault:
             self.fault = fault
         return len(buffer)
@@ -79,7 +79,7 @@ class UnfailingFile(WholeFile):
             return len(buffer)
 
 
-def _move_all(buffer: Any, move: Callable[[memoryview], int | None]) -> int:
+def move_all(buffer: Any, move: Callable[[memoryview], int | None]) -> int:
     """Call `move`, which may read or write less than it was given, until the whole buffer is done."""
     left = memoryview(buffer).cast("B")
     length = len(left)

@@ -11,8 +11,9 @@ from __future__ import annotations
 import errno
 import hashlib
 import re
+import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, BinaryIO
 from urllib.parse import quote, unquote
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from worker.checkpoint.file import AnySnapshot, Snapshot, write_file
 from worker.checkpoint.folders import Folders, open_folders
+from worker.checkpoint.packing import Packing
 from worker.checkpoint.pointer import CHECKPOINT_NAME
 from worker.checkpoint.reader import read_file
 from worker.checkpoint.remote import RemoteFolders
@@ -69,6 +71,7 @@ class CheckpointStore:
         layout: layout of the states, needed to write; None reads any layout.
         folders: another place for the files than the one of the URL.
         max_bytes: larger files are not read.
+        packing: how files are written, and what unpacks them; None: plain.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class CheckpointStore:
         *,
         folders: Folders | None = None,
         max_bytes: int = MAX_BYTES,
+        packing: Packing | None = None,
     ) -> None:
         self.url = masked(url)
         self.group = _folder_name(group_id)
@@ -87,6 +91,7 @@ class CheckpointStore:
         self.layout = layout
         self.folders = folders if folders is not None else open_folders(url)
         self.max_bytes = max_bytes
+        self.packing = packing or Packing()
         self._sound: dict[CheckpointRef, bool] = {}
 
     @property
@@ -104,7 +109,13 @@ class CheckpointStore:
         layout = self.layout
 
         def build(file: BinaryIO) -> str:
-            write_file(file, snapshot, layout)
+            if self.packing.packs:
+                with tempfile.TemporaryFile(prefix="cellstream-", buffering=0) as plain:
+                    write_file(plain, snapshot, layout)
+                    plain.seek(0)
+                    self.packing.pack(plain, file)
+            else:
+                write_file(file, snapshot, layout)
             file.seek(0)
             return f"{snapshot.next_offset:020d}-{_digest(file)}.h5"
 
@@ -149,8 +160,8 @@ class CheckpointStore:
             StoreUnavailable: the store failed.
         """
         try:
-            with self._translated(), self._verified(ref) as file:
-                snapshot = read_file(file, self.layout, ref.path, into)
+            with self._translated(), self._verified(ref) as file, self._unpacked(ref, file) as plain:
+                snapshot = read_file(plain, self.layout, ref.path, into)
             _compare(ref, snapshot)
         except CheckpointDamaged:
             self._sound[ref] = False
@@ -218,6 +229,15 @@ class CheckpointStore:
             if fault.errno != errno.EIO:
                 raise
             raise CheckpointDamaged(f"{ref.path}: its medium is damaged: {fault}") from fault
+
+    @contextmanager
+    def _unpacked(self, ref: CheckpointRef, file: BinaryIO) -> Iterator[BinaryIO]:
+        with ExitStack() as stack:
+            try:
+                plain = stack.enter_context(self.packing.unpacked(file, self.max_bytes))
+            except CheckpointDamaged as fault:
+                raise CheckpointDamaged(f"{ref.path}: {fault}") from fault
+            yield plain
 
     def _ref(self, topic: str, partition: int, name: str, size: int) -> CheckpointRef | None:
         match = CHECKPOINT_NAME.fullmatch(name)

@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from worker.checkpoint import CheckpointRef, CheckpointStore
+from worker.checkpoint.packing import Packing, keys_of
 from worker.commands.state_view import Examined, examine, export_streams, find_stream
 from worker.errors import CellstreamError, Refused
 from worker.logs import printable
@@ -143,7 +144,8 @@ def reset(
 
 
 def _store(settings: Settings) -> CheckpointStore:
-    return CheckpointStore(settings.checkpoints, settings.group_id, None)
+    packing = Packing(keys=keys_of(settings.checkpoint_secret))
+    return CheckpointStore(settings.checkpoints, settings.group_id, None, packing=packing)
 
 
 def _partitions(store: CheckpointStore, settings: Settings, chosen: list[int] | None) -> list[int]:
