@@ -39,7 +39,7 @@ def said(worker: Process, event: str) -> int:
     return worker.tail(1_000_000).count(event)
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(600)
 def test_store_that_is_down_delays_checkpoints_and_no_record_and_a_killed_worker_comes_back_exactly_once(
     kafka: TestCluster, artifact: Path, server: Server, proxy: Proxy, url: str, tmp_path: Path
 ) -> None:
