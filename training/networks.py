@@ -97,10 +97,9 @@ PRESETS = {
         warp=0.1,
         l2=3e-4,
         label_smoothing=0.05,
-        learning_rate=1e-2,
-        schedule="cosine",
-        epochs=150,
-        patience=60,
+        learning_rate=5e-3,
+        epochs=300,
+        patience=40,
     ),
     "seed-32-16-8": Recipe(),
 }
