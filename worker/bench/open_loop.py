@@ -40,7 +40,7 @@ def publish(settings: Settings, rate: float, seconds: float, streams: int, featu
     producer = Producer(
         {
             **settings.kafka_conf(),
-            "linger.ms": 1,
+            "linger.ms": 5,  # the default; with 1, the broker beside it spends a core on batches of a few records
             "partitioner": "murmur2_random",
             "queue.buffering.max.messages": 1_000_000,
         }
