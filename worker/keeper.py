@@ -88,12 +88,6 @@ class StateKeeper:
         """Whether the store is so far away that the loop should not wait for `load`."""
         return self._writer.store.remote
 
-    def restore(self, bounds: Log) -> tuple[PartitionState, Start]:
-        """`load` and `adopt`."""
-        state, start = self.load(bounds)
-        self.adopt(bounds, state, start)
-        return state, start
-
     def load(self, bounds: Log) -> tuple[PartitionState, Start]:
         """The state to begin with; the records from its `next_offset` on bring it to the committed offset.
 

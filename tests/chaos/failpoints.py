@@ -167,7 +167,7 @@ POINTS: dict[str, Failpoint] = {
                                       _around(Worker, "on_revoke", before=True)),
     "revoke-after-commit": Failpoint("a partition is to go, its work is committed and not saved", _revoking("commit")),
     "revoke-after-save": Failpoint("a partition is to go, and is saved", _revoking("_save")),
-    "restore-loaded": Failpoint("a checkpoint is loaded, nothing is replayed", _around(StateKeeper, "restore"), 4),
+    "restore-loaded": Failpoint("a checkpoint is loaded, nothing is replayed", _around(StateKeeper, "load"), 4),
     "mid-replay": Failpoint("records below the committed offset are being stepped", _around(
         Engine, "process", when=lambda _, __, outcome: outcome.replayed > 0), 2),
     "checkpoint-building": Failpoint("half of the HDF5 file is written", _around(UnfailingFile, "write"), 40),

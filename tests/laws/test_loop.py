@@ -180,7 +180,7 @@ def test_shutdown_leaves_checkpoints_of_the_reference_state_at_the_committed_off
         keeper = worker_on(cluster, Script({}), url, [2]).keeper
         committed = cluster.committed[partition]
         bounds = Log("samples", partition, "topic-id", 0, cluster.high(partition), committed, len(cluster.logs), None)
-        restored, start = keeper.restore(bounds)
+        restored, start = keeper.load(bounds)
         assert start.next_offset == cluster.committed[partition].offset == cluster.high(partition)
         assert described(restored) == described(state)
 

@@ -9,10 +9,11 @@ import re
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -277,6 +278,7 @@ def test_a_group_with_exactly_its_rights_answers_and_its_secrets_stay_in_their_f
         seen.append(cellstream(["publish", "-"], publisher, lines))
         until_read(outputs, len(samples), worker)
         until_read(letters, 1, worker)
+        until(lambda: is_ready(worker), "both members ready", worker)
         seen += [page(worker, path) for path in ("/metrics", "/live", "/ready")]
         seen += processes_of(worker)
         reader = token_environment(secured, tokens)
@@ -359,6 +361,12 @@ def page(worker: Process, path: str) -> str:
     request = urllib.request.Request(f"http://{found[1]}{path}", headers={"Authorization": f"Basic {login}"})
     with urllib.request.urlopen(request, timeout=20) as answer:
         return str(answer.read().decode())
+
+
+def is_ready(worker: Process) -> bool:
+    with suppress(urllib.error.HTTPError):  # 503: a member is still waiting for its partitions
+        return bool(page(worker, "/ready"))
+    return False
 
 
 def processes_of(worker: Process) -> list[str]:

@@ -179,7 +179,7 @@ def loads(state: PartitionState, directory: str, repeats: int) -> dict[str, list
     plain, ratios, load_s = [], [], []
     for _ in range(repeats):
         plain.append(_timed(path.read_bytes))
-        load_s.append(_timed(lambda: keeper.restore(bounds)))
+        load_s.append(_timed(lambda: keeper.load(bounds)))
         ratios.append(load_s[-1] / plain[-1])
     keeper.close(10.0)
     return {"MB": [path.stat().st_size / 1e6], "plain read, s": plain, "load, s": load_s, LOAD: ratios}
