@@ -15,7 +15,8 @@ from pydantic_core import PydanticUndefined
 
 from worker.errors import UsageError
 from worker.setting_files import FILE, is_secret
-from worker.settings import PREFIX, Settings, load_settings
+from worker.setting_sources import PREFIX, load_settings
+from worker.settings import Settings
 
 Command = Callable[..., None]
 

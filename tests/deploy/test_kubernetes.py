@@ -15,7 +15,8 @@ from deploy.kubernetes.prometheus_rule import FILE, rendered
 from tests.deploy.tools import answer_of, kustomize
 from worker.health import Health, pages, serve
 from worker.metrics import Metrics
-from worker.settings import Settings, load_settings
+from worker.setting_sources import load_settings
+from worker.settings import Settings
 
 ROOT = Path(__file__).parents[2] / "deploy"
 BUILDS = ["base", "overlays/keda", "overlays/strimzi", "overlays/prometheus", "overlays/all"]

@@ -37,7 +37,7 @@ from worker.order import UNKNOWN, WINDOW, Track
 from worker.reading import Reader
 from worker.recovery import Log
 from worker.sequences import DUPLICATE, GAP, LATE, NONE
-from worker.settings import load_settings
+from worker.setting_sources import load_settings
 
 KINDS = ("duplicate", "late", "gap")
 actions = st.sampled_from(["accept", "drop", "dead_letter", "reset"])

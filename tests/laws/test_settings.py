@@ -8,7 +8,8 @@ import pytest
 
 from worker.errors import UsageError
 from worker.setting_files import masked
-from worker.settings import GUARDED, Settings, load_settings
+from worker.setting_sources import load_settings
+from worker.settings import GUARDED, Settings
 
 
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(tmp_path: Path) -> None:

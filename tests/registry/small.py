@@ -11,6 +11,7 @@ from threading import Thread
 from typing import Any
 
 from worker.registry import Registry
+from worker.settings import Settings
 
 
 class SmallRegistry:
@@ -45,6 +46,11 @@ class SmallRegistry:
             if entry in self.schemas:
                 return 200, {**entry, "id": self.schemas.index(entry) + 1, "version": 1}
         return 404, {"error_code": 40403, "message": "not found"}
+
+
+def of(registry: SmallRegistry, codec: Any, **others: Any) -> Settings:
+    """Settings by which samples and events are of one of the codecs with schemas."""
+    return Settings(schema_registry_url=registry.url, input_codec=codec, output_codec=codec, **others)
 
 
 def just_started(registry: Registry) -> Registry:

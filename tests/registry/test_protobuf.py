@@ -16,7 +16,7 @@ from google.protobuf import descriptor_pool, json_format, message_factory
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.registry.small import SmallRegistry, small_registry
+from tests.registry.small import SmallRegistry, of
 from worker.assembly import _codec
 from worker.codecs import Codec
 from worker.codecs.protobuf import _files, protobuf_transcoder
@@ -43,14 +43,8 @@ PATHS = [(0,), (1,), (0, 0), (1,)]
 
 
 @pytest.fixture(scope="module")
-def registry() -> Iterator[SmallRegistry]:
-    with small_registry() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def codec(registry: SmallRegistry) -> Iterator[Codec]:
-    opened = _codec(of(registry), NAMES)
+    opened = _codec(of(registry, "protobuf"), NAMES)
     assert isinstance(opened, RegisteredCodec)
     yield opened
     opened.objects.registry.close()
@@ -77,10 +71,6 @@ def message(text: str, path: tuple[int, ...], value: dict[str, Any]) -> bytes:
 def framed(schema_id: int, path: tuple[int, ...], packed: bytes) -> bytes:
     places = zigzag(0) if path == (0,) else b"".join(map(zigzag, (len(path), *path)))
     return header(schema_id) + places + packed
-
-
-def of(registry: SmallRegistry, **others: Any) -> Settings:
-    return Settings(schema_registry_url=registry.url, input_codec="protobuf", **others)
 
 
 numbers = st.floats(-1e6, 1e6, width=32)
@@ -145,7 +135,9 @@ def test_features_stream_id_and_event_time_are_found_by_paths(registry: SmallReg
     }
     value = {"device": {"id": "d", "mode": "BUSY"}, "at": "2026-01-31T12:00:00.5Z", "x": 1.5, "others": {"y": 2}}
     schema_id = registry.add(EVENT, "PROTOBUF")
-    decoded = _codec(of(registry, **paths), NAMES).decode([framed(schema_id, (1,), message(EVENT, (1,), value))])
+    decoded = _codec(of(registry, "protobuf", **paths), NAMES).decode(
+        [framed(schema_id, (1,), message(EVENT, (1,), value))]
+    )
     assert decoded.inputs.tolist() == [[1.5, 2]]
     assert (decoded.stream_ids, decoded.times, decoded.bad) == ([b"d"], [1769860800500], {})
 
@@ -167,7 +159,9 @@ def test_the_schemas_of_imports_are_asked_for_and_descriptors_are_taken_too() ->
 
 @pytest.mark.parametrize("text", ["", "nonsense", 'syntax = "proto3"; import "none.proto";', "AAAA", "Zm9v"])
 def test_a_schema_that_is_none_makes_bad_records(registry: SmallRegistry, text: str) -> None:
-    (fault,) = _codec(of(registry), NAMES).decode([header(registry.add(text, "PROTOBUF")) + b"\0"]).bad.values()
+    (fault,) = (
+        _codec(of(registry, "protobuf"), NAMES).decode([header(registry.add(text, "PROTOBUF")) + b"\0"]).bad.values()
+    )
     assert fault.reason in ("unknown_schema", "not_protobuf")
 
 

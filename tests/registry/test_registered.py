@@ -1,43 +1,29 @@
-"""Samples and events by schemas mean what the same objects mean in JSON, whatever schema they were written with."""
+"""Samples by schemas mean what the same objects mean in JSON, whatever schema they were written with."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from functools import cache
 from io import BytesIO
-from types import SimpleNamespace
 from typing import Any
 
 import fastavro
 import numpy as np
 import pytest
-from google.protobuf import json_format
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from tests.registry.small import SmallRegistry, small_registry
-from tests.registry.test_protobuf import kind_of
+from tests.registry.small import SmallRegistry, of
 from worker import registry as registry_module
-from worker.assembly import _codec, _encoder
-from worker.avro_encoding import AvroEncoder, avro_schema
+from worker.assembly import _codec
 from worker.cli import app
 from worker.codecs import MSGPACK, Codec, StreamIdField
-from worker.codecs.avro import avro_transcoder
-from worker.codecs.protobuf import protobuf_transcoder
-from worker.commands.event_view import json_of_registered, parse_event
-from worker.commands.topics import ensure_schema
-from worker.encoding import ProbabilityEncoder
-from worker.errors import Refused, TransientFault, UsageError
-from worker.protobuf_encoding import ProtobufEncoder, protobuf_schema
+from worker.errors import TransientFault, UsageError
 from worker.records import RecordBatch
-from worker.registered_encoding import RegisteredJsonEncoder
 from worker.registered_values import registered_values
-from worker.registry import Registry, header
+from worker.registry import header
 from worker.rekey import Copier
-from worker.sequences import REASONS, Closing
-from worker.settings import Settings, load_settings
+from worker.settings import Settings
 
 NAMES = ("x", "y")
 no_registry: Any = None  # of schemas that refer to no other
@@ -45,14 +31,8 @@ LAX = settings(max_examples=60, deadline=None, suppress_health_check=[HealthChec
 
 
 @pytest.fixture(scope="module")
-def registry() -> Iterator[SmallRegistry]:
-    with small_registry() as running:
-        yield running
-
-
-@pytest.fixture(scope="module")
 def codec(registry: SmallRegistry) -> Codec:
-    return _codec(of(registry), NAMES)
+    return _codec(of(registry, "avro"), NAMES)
 
 
 def record(*fields: tuple[str, Any]) -> dict[str, Any]:
@@ -77,10 +57,6 @@ def written(schema: Any, value: Any, schema_id: int) -> bytes:
     stream.seek(0, 2)
     fastavro.schemaless_writer(stream, fastavro.parse_schema(schema), value)
     return stream.getvalue()
-
-
-def of(registry: SmallRegistry, **others: Any) -> Settings:
-    return Settings(schema_registry_url=registry.url, input_codec="avro", output_codec="avro", **others)
 
 
 numbers = st.floats(-1e6, 1e6, width=32)
@@ -127,7 +103,7 @@ def test_any_bytes_are_a_sample_or_a_bad_record_and_touch_no_other(
 def test_an_id_that_nobody_knows_is_a_bad_record_and_is_not_asked_for_with_every_record(
     registry: SmallRegistry,
 ) -> None:
-    codec, unknown = _codec(of(registry), NAMES), header(99_999) + b"rest"
+    codec, unknown = _codec(of(registry, "avro"), NAMES), header(99_999) + b"rest"
     reasons = [fault.reason for fault in codec.decode([unknown, b"", b"\0\0\0", b"\1" + unknown[1:]]).bad.values()]
     assert reasons == ["unknown_schema", "no_schema_id", "no_schema_id", "no_schema_id"]
     before = registry.asked
@@ -142,7 +118,7 @@ def test_a_registry_that_is_away_is_nobodys_bad_record(
 ) -> None:
     value = written(SCHEMAS[0], {"x": 1.0, "y": 2.0}, registry.add(SCHEMAS[0]))
     monkeypatch.setattr(registry_module, "WAIT_S", 0.0)
-    codec = _codec(of(registry), NAMES)
+    codec = _codec(of(registry, "avro"), NAMES)
     registry.away = True
     try:
         with pytest.raises(TransientFault, match="does not answer"):
@@ -187,7 +163,7 @@ def doubled(times: int) -> Any:
 def test_a_schema_that_lets_a_few_bytes_run_away_is_refused_before_a_value_is_read(
     registry: SmallRegistry, schema: Any, rest: bytes
 ) -> None:
-    codec = _codec(of(registry, max_record_bytes=1_000_000), NAMES)
+    codec = _codec(of(registry, "avro", max_record_bytes=1_000_000), NAMES)
     (fault,) = codec.decode([header(registry.add(schema)) + rest]).bad.values()
     assert fault.reason == "unknown_schema"
     assert "cannot be used" in str(fault)
@@ -197,14 +173,14 @@ def test_a_decimal_is_not_converted_and_no_number(registry: SmallRegistry) -> No
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 10**6}
     schema = record(("x", "float"), ("y", "float"), ("price", decimal))
     value = header(registry.add(schema)) + b"\0\0\x80\x3f" * 2 + b"\x80\xb5\x18" + b"\x7f" * 200_000
-    assert _codec(of(registry, max_record_bytes=1_000_000), NAMES).decode([value]).inputs.tolist() == [[1, 1]]
+    assert _codec(of(registry, "avro", max_record_bytes=1_000_000), NAMES).decode([value]).inputs.tolist() == [[1, 1]]
 
 
 def test_a_topic_is_keyed_anew_by_a_field_of_values_with_schemas(registry: SmallRegistry) -> None:
     device = {"type": "record", "name": "Device", "fields": [{"name": "id", "type": "string"}]}
     schema = record(("x", "float"), ("device", device))
     value = written(schema, {"x": 1.0, "device": {"id": "pump"}}, registry.add(schema))
-    objects = registered_values(of(registry), "avro")
+    objects = registered_values(of(registry, "avro"), "avro")
     copier = Copier("raw", "field:$.device.id", StreamIdField(("device", "id"), MSGPACK), 1_000, objects)
     batch = RecordBatch(0, [b"a"] * 3, [value, header(99_999), None], [0, 1, 2], [0] * 3)
     copies = copier.copy([batch])
@@ -217,141 +193,3 @@ def test_publish_says_what_writes_samples_with_a_schema(registry: SmallRegistry)
     told = CliRunner().invoke(app, ["publish", "-", "--input-codec", "avro"], env=env)
     assert isinstance(told.exception, UsageError | SystemExit)
     assert "kafka-avro-console-producer" in f"{told.exception} {told.output}"
-
-
-probabilities = st.one_of(st.floats(0, 1, width=32), st.sampled_from([float("nan")]))
-events = st.lists(
-    st.tuples(st.text(min_size=1, max_size=5), st.integers(0, 2**40), st.integers(0, 2), st.integers(0, 2**62)),
-    min_size=1,
-    max_size=4,
-)
-
-
-@given(events, st.integers(1, 3), st.booleans(), st.integers(-1, 2**42), st.data())
-@LAX
-def test_events_with_schemas_say_what_those_in_json_say(
-    found: list[tuple[str, int, int, int]], classes: int, per_record: bool, time: int, data: Any
-) -> None:
-    names = [f"class {i}" for i in range(classes)]
-    encoders = [
-        ProbabilityEncoder(names, "abc", names),
-        RegisteredJsonEncoder(names, "abc", 7, names),
-        AvroEncoder(names, "abc", 8, names),
-        ProtobufEncoder(names, "abc", 9, names),
-    ]
-    decided_at = data.draw(st.none() | st.integers(0, 2**40))
-    counts = np.array([data.draw(st.integers(1, 70)) for _ in found]) if per_record else None
-    size = len(found) if counts is None else int(counts.sum())
-    outputs = np.array(data.draw(st.lists(probabilities, min_size=size * classes, max_size=size * classes)), np.float32)
-    outputs = outputs.reshape(size, classes)
-    told = []
-    for encoder in encoders:
-        prefixes = [encoder.prefix(name.encode(), 3, start, sample) for name, start, sample, _ in found]
-        steps, offsets = np.array([n for *_, n in found]), [start + 1 for _, start, *_ in found]
-        values = encoder.encode(3, prefixes, steps, outputs, [time] * len(found), offsets, counts)
-        values[0] = encoder.decided(values[0], classes - 1, decided_at)
-        for name, start, sample, n in found:
-            over = Closing(0, 0, True, name.encode(), start, sample, n % 1000 + 1, 1 + n % (len(REASONS) - 1))
-            values.append(encoder.closing(3, over, time, start + 1))
-        told.append(values)
-    assert [header(7) + value for value in told[0]] == told[1]
-    schema = fastavro.parse_schema(json.loads(avro_schema(per_record)))
-    for value, packed in zip(told[0], told[2], strict=True):
-        stream = BytesIO(packed[5:])
-        event = fastavro.schemaless_reader(stream, schema, None)
-        assert packed[:5] == header(8)
-        assert stream.tell() == len(packed) - 5
-        event["source"] = [event.pop("partition"), event.pop("offset")]
-        expected = json.loads(value)
-        assert in_float32({k: v for k, v in event.items() if v is not None}) == in_float32(
-            {k: v for k, v in expected.items() if v is not None}
-        )
-
-    for value, packed in zip(told[0], told[3], strict=True):
-        event = protobuf_object(protobuf_schema(per_record), packed)
-        event["source"] = [event.pop("partition"), event.pop("offset")]
-        expected = json.loads(value)
-        if per_record and "probabilities" in expected:
-            event["probabilities"] = {name: found["values"] for name, found in event["probabilities"].items()}
-        assert packed[:6] == header(9) + b"\0"
-        assert in_float32(event) == in_float32(with_nan(expected))
-    avro = avro_transcoder(SimpleNamespace(schema_str=avro_schema(per_record), references=[]), no_registry)
-    protobuf = kind_transcoder(protobuf_schema(per_record))
-    for value, *packed_by in zip(told[0], told[2], told[3], strict=True):
-        for transcode, packed in zip((avro, protobuf), packed_by, strict=True):
-            assert watched(json_of_registered(transcode(packed))) == watched(value)
-
-
-@cache
-def kind_transcoder(schema: str) -> Callable[[bytes], bytes]:
-    return protobuf_transcoder(SimpleNamespace(schema_str=schema, references=[]), no_registry)
-
-
-def watched(event: bytes) -> Any:
-    """What `cellstream watch` shows of an event."""
-    found = parse_event(event)
-    if found is None:
-        return None
-    return found.stream_id, found.timestep, found.ended, {name: np.float32(p) for name, p in found.values}
-
-
-def protobuf_object(schema: str, packed: bytes) -> Any:
-    """By Google's own reader."""
-    kind = kind_of(schema, (0,))
-    event = json_format.MessageToDict(
-        kind.FromString(packed[6:]), preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    for name in ("timestep", "length", "timestamp", "offset", "decision_timestep"):  # that mapping writes them as texts
-        if name in event:
-            event[name] = int(event[name])
-    return {name: found for name, found in event.items() if found not in ([], {})}
-
-
-def with_nan(expected: Any) -> Any:
-    """Of an event in JSON, a number that the model did not give as Protobuf writes it."""
-    for name in ("probability", "probabilities"):
-        if name in expected:
-            expected[name] = json.loads(json.dumps(expected[name]).replace("null", "NaN"))
-    return expected
-
-
-def in_float32(found: Any) -> Any:
-    if isinstance(found, dict):
-        return {name: in_float32(value) for name, value in found.items()}
-    if isinstance(found, list):
-        return [in_float32(value) for value in found]
-    if found == "NaN" or isinstance(found, float):
-        return "NaN" if found == "NaN" or np.isnan(found) else float(np.float32(found))
-    return found
-
-
-def test_the_schema_of_the_events_is_registered_by_topics_and_found_by_the_worker(registry: SmallRegistry) -> None:
-    kinds = {"avro": AvroEncoder, "protobuf": ProtobufEncoder, "json-schema": RegisteredJsonEncoder}
-    for codec, kind in kinds.items():
-        chosen = of(registry, output_topic=f"out-{codec}").model_copy(update={"output_codec": codec})
-        with pytest.raises(Refused, match=f"out-{codec}-value.*cellstream topics"):
-            _encoder(chosen, ("p",), "abc")
-        assert ensure_schema(chosen, create=False) == {"subject": f"out-{codec}-value", "id": None}
-        made = ensure_schema(chosen, create=True)
-        assert made == ensure_schema(chosen, create=True) == ensure_schema(chosen, create=False)
-        encoder = _encoder(chosen, ("p",), "abc")
-        assert type(encoder) is kind
-        assert encoder.prefix(b"a", 0, 1, 0)[:5] == header(made["id"])
-
-
-@pytest.mark.parametrize(
-    ("strategy", "subject"),
-    [("topic", "t-value"), ("record", "cellstream.Event"), ("topic_record", "t-cellstream.Event")],
-)
-def test_a_subject_is_named_as_confluents_serializers_name_it(
-    registry: SmallRegistry, strategy: Any, subject: str
-) -> None:
-    made = ensure_schema(of(registry, output_topic="t", output_subject=strategy), create=True)
-    assert made["subject"] == subject
-
-
-def test_a_codec_with_schemas_needs_a_registry() -> None:
-    with pytest.raises(UsageError, match="schema_registry_url"):
-        load_settings({"input_codec": "avro"}, {}, None)
-    with pytest.raises(UsageError, match="schema_registry_url"):
-        Registry("nonsense")

@@ -23,7 +23,8 @@ from worker.health import Health, pages, serve
 from worker.http_server import CONNECTIONS, BoundedServer
 from worker.metrics import Metrics
 from worker.page_guard import OPEN, Guard, guard_of
-from worker.settings import Settings, load_settings
+from worker.setting_sources import load_settings
+from worker.settings import Settings
 
 USER, PASSWORD = "prometheus", "correct: horse"
 LOGIN = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}

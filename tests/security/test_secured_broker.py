@@ -35,7 +35,8 @@ from worker.cli import app
 from worker.errors import CellstreamError, FatalFault
 from worker.kafka import Source, TransactionalSink
 from worker.rights import Right, worker_rights
-from worker.settings import Settings, load_settings
+from worker.setting_sources import load_settings
+from worker.settings import Settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 

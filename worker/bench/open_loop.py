@@ -20,7 +20,8 @@ import numpy as np
 from confluent_kafka import Producer
 
 from worker.bench.volley import Traffic
-from worker.settings import Settings, load_settings
+from worker.setting_sources import load_settings
+from worker.settings import Settings
 
 LEAD_MS = 200
 SEED = 11

@@ -20,7 +20,8 @@ import numpy as np
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from worker.settings import Settings, load_settings
+from worker.setting_sources import load_settings
+from worker.settings import Settings
 
 TIMEOUT_S = 30.0
 MODEL = "0" * 12
