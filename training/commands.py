@@ -120,7 +120,7 @@ def train(
     validation and test.
 
     `--scale`, `--offset` and `--warp` change every sequence anew in every epoch, and `--jitter` every sample: for few
-    recordings, and for what will be recorded elsewhere. The preset `conv-gru` brings all four in small amounts.
+    recordings, and for what will be recorded elsewhere. The preset `conv-gru` brings noise, scale and warp.
 
     `--folds 4` trains four networks, each on three quarters of training and validation, and writes one model: the mean
     of the four, smoothed if `--smoothing` says so, and calibrated: a temperature for every timestep, fitted to what

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from dataclasses import asdict
-from importlib.metadata import version
 from pathlib import Path
 
 from rich.console import Console
@@ -17,6 +16,7 @@ from training.networks import RECIPES
 from training.progress import epoch_bar
 from worker.artifact import FORMAT_VERSION, Artifact, read_artifact
 from worker.errors import ArtifactRefused
+from worker.installed import installed_version
 
 # The sources and libraries whose change gives another model.
 SOURCES = ("datasets.py", "splits.py", "padding.py", "networks.py", "augmentation.py", "fitting.py")
@@ -55,6 +55,6 @@ def _cache() -> Path:
 def _key(name: str, seed: int) -> str:
     """16 hexadecimal digits of what determines a model: data set, seed, recipe, code, libraries."""
     sources = [hashlib.sha256(Path(__file__).with_name(source).read_bytes()).hexdigest() for source in SOURCES]
-    libraries = [version(library) for library in LIBRARIES]
+    libraries = [installed_version(library) for library in LIBRARIES]
     facts = [name, seed, asdict(RECIPES[name]), FORMAT_VERSION, sources, libraries]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()[:16]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
@@ -17,11 +17,14 @@ from training.datasets import Sequences, Split, join
 from training.evaluation import accuracy_by_share, predict
 from training.networks import Recipe, Scaling, build
 from training.targets import Targets, class_weights
+from worker.installed import installed_version
 from worker.model.tensorflow_setup import setup_tensorflow
 
 if TYPE_CHECKING:
     from worker.artifact import Artifact
     from worker.decision import DecisionRule
+
+COMPILED_FROM = 100  # epochs
 
 # epoch (from 1), training loss, validation loss
 OnEpoch = Callable[[int, float, float], None]
@@ -214,6 +217,7 @@ def fit_member(
         # A recording that is wrong at every timestep has a long gradient; clipping keeps it from undoing the rest.
         optimizer=keras.optimizers.Adam(_learning_rate(recipe, len(batches)), clipnorm=1.0),
         loss=_loss(classes, recipe.label_smoothing, targets.weighted),
+        jit_compile=_compiles(recipe, padded),
     )
     best = BestWeights(recipe.patience, places.memory and places.memory / name)
     model.fit(
@@ -230,6 +234,18 @@ def fit_member(
         bare = build(name, classes, scaling, recipe, padded=padded)
         bare.set_weights(model.get_weights())
     return Member(bare, best.losses, best.best_epoch + 1)
+
+
+def _compiles(recipe: Recipe, padded: bool) -> bool | str:
+    """Whether XLA compiles an epoch's batches.
+
+    It takes a recurrent layer's timestep in half the time, after ten seconds for each shape of a batch: sequences of
+    many lengths have too many. On a GPU, Keras' own choice (cuDNN) is faster.
+    """
+    import tensorflow as tf
+
+    worth = recipe.epochs >= COMPILED_FROM and not padded
+    return True if worth and not tf.config.list_physical_devices("GPU") else "auto"
 
 
 def is_padded(parts: Split) -> bool:
@@ -291,7 +307,7 @@ def versions(*names: str) -> dict[str, str]:
     found = {}
     for name in names:
         try:
-            found[name] = version(name)
+            found[name] = installed_version(name)
         except PackageNotFoundError:
             continue  # sequences from elsewhere do not need aeon
     return found

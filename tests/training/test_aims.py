@@ -36,7 +36,7 @@ def test_the_page_says_of_each_measure_whether_its_mean_is_reached() -> None:
     told = page(runs, "--columns", "as they are")
     reached, missed = told.partition("## JapaneseVowels")[::2]
     assert reached.count("| reached |") == len(MEASURES)
-    assert "Seeds 0, 1;" in reached
+    assert "300 epochs, seeds 0, 1;" in reached
     assert "| HM | >= 0.85 | 0.851 | 0.850, 0.852 | reached |" in reached
     assert missed.count("| **missed** |") == len(MEASURES)
     assert "| ECE | <= 0.02 | 0.030 | 0.030 | **missed** |" in missed

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from typing import Any
 
+import keras
 import numpy as np
 import pytest
 
+from training import fitting
 from training.datasets import Sequences, Split, split
 from training.evaluation import predict
 from training.fitting import Places, fit
@@ -37,6 +40,24 @@ def test_the_same_seed_gives_the_same_weights() -> None:
     assert first.history == again.history
     for one, two in zip(first.model.get_weights(), again.model.get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
+
+
+def test_compiled_by_xla_a_network_learns_what_it_learns_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    parts, recipe = made(3, (5,)), replace(RECIPE, units=(4,), dropout=0.0, noise=0.0)
+    without = fit(parts, recipe, 1)
+    asked, compiling = [], keras.Model.compile
+
+    def compiled(model: keras.Model, *given: Any, **named: Any) -> None:
+        asked.append(named["jit_compile"])
+        compiling(model, *given, **named)
+
+    monkeypatch.setattr(keras.Model, "compile", compiled)
+    monkeypatch.setattr(fitting, "COMPILED_FROM", recipe.epochs)
+    first, again, padded = fit(parts, recipe, 1), fit(parts, recipe, 1), fit(made(3, (5, 8)), recipe, 1)
+    assert asked == [True, True, "auto"]
+    assert first.history["loss"] == pytest.approx(without.history["loss"], rel=1e-4)
+    assert first.history == again.history
+    assert len(padded.history["loss"]) == recipe.epochs
 
 
 def test_the_weights_of_the_best_epoch_are_kept() -> None:
