@@ -31,9 +31,10 @@ from worker.commands.run import quiet_garbage_collector
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.keeper import StateKeeper
+from worker.note import Note
 from worker.reading import Reader
 from worker.records import Position, RecordBatch
-from worker.recovery import Log, Note, Policies
+from worker.recovery import Log, Policies
 from worker.state import PartitionState
 
 FEATURES, STATE_SIZE = 3, 112

@@ -30,12 +30,13 @@ STALL_S = 90.0
 IDLE_SHARE = 0.05  # of one core
 IDLE_FOR_S = 1.5
 SETTLE_S = 180.0
+TICK_S = 0.01  # what processor time is counted in
 MODULES = {"passthrough": "worker.bench.passthrough", "batch-of-one": "worker.bench.batch_of_one"}
 
 
 @dataclass(frozen=True)
 class Lap:
-    """`samples` answered in `seconds` of wall time and `cpu_s` of processor time."""
+    """`samples` answered in `seconds` of wall time and `cpu_s` of processor time; a tick of it where less was seen."""
 
     samples: int
     seconds: float
@@ -203,7 +204,7 @@ class Contestant:
                 self._fail(f"{done} of {records} samples answered, then nothing for {now - moved:.0f} s")
             done = seen
         samples = (done - start[0]) * self._volleys.traffic.chunk
-        return Lap(samples, time.perf_counter() - start[1], self._cpu_s() - start[2])
+        return Lap(samples, time.perf_counter() - start[1], max(TICK_S, self._cpu_s() - start[2]))
 
     def _done(self, before: Mapping[int, int], after: Mapping[int, int]) -> int:
         """Samples of the volley that are committed; transaction markers around it are not counted."""

@@ -9,7 +9,6 @@ import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from confluent_kafka.admin import AdminClient, NewTopic
 from worker.artifact import Artifact, read_artifact, write_artifact
 from worker.bench.contestant import Contestant
 from worker.bench.volley import Traffic, Volleys
+from worker.installed import installed_version
 from worker.settings import Settings
 
 TIMEOUT_S = 30.0
@@ -119,7 +119,7 @@ class Stage:
             "cores": os.cpu_count(),
             "python": platform.python_version(),
             "librdkafka": confluent_kafka.libversion()[0],
-            "tensorflow": version("tensorflow"),
+            "tensorflow": installed_version("tensorflow"),
         }
 
     @contextmanager
