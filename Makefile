@@ -12,14 +12,15 @@ AUDIT := $(VENV)/audit/bin
 PROFILE := $(VENV)/profile/bin
 PEERS := streams onnx quix bytewax flink
 UV ?= uv
+CPU := --override requirements/worker.in
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check format bench peers flame experiments aims chaos soak fuzz stores audit sbom lock clean
+.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak fuzz stores test-image audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
 
 venv: $(VENV)/demo.stamp  ## the virtual environment, with what the worker, training and the demo need
 
@@ -58,11 +59,17 @@ chaos: $(VENV)/test.stamp  ## one fault on a real broker, held to all laws: make
 soak: $(VENV)/test.stamp  ## a random mix of all faults: make soak ARGS='--kills 1000 --faults 200 --seed 1'; ten minutes alone
 	@$(BIN)/python -m tests.chaos soak $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+test-upgrade: $(VENV)/test.stamp  ## workers of an earlier commit and today's in one group, there and back (FROM=commit): ten minutes
+	@$(if $(FROM),UPGRADE_FROM=$(FROM)) $(BIN)/python -m tests.chaos run 'upgrade:*' $(if $(SEED),--seed $(SEED)) $(ARGS)
+
 fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone
 	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
-stores: $(VENV)/test.stamp  ## checkpoints in a real MinIO, with every fault; Go builds it first: five minutes
-	CELLSTREAM_S3=minio $(BIN)/pytest tests/stores $(ARGS)
+stores: $(VENV)/test.stamp  ## checkpoints in MinIO, fake-gcs-server and Azurite, with every fault; needs Go and npm
+	TESTS_STORES=real $(BIN)/pytest tests/stores $(ARGS)
+
+test-image: $(VENV)/test.stamp  ## build the Dockerfile and run it; needs Docker, and debootstrap or BASE=python:3.12-slim-bookworm; ten minutes
+	TESTS_IMAGE=1 TESTS_IMAGE_BASE=$(BASE) $(BIN)/pytest tests/image $(ARGS)
 
 audit: $(VENV)/audit.stamp  ## known vulnerabilities of what requirements/*.txt lock; asks PyPI, so it needs the network
 	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes $(foreach file,worker stores demo test,--requirement requirements/$(file).txt) $(ARGS)
@@ -72,8 +79,9 @@ sbom: $(VENV)/audit.stamp  ## sbom.json: what the worker is made of, by its lock
 		requirements/worker.txt $(ARGS)
 
 lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
-	$(LOCK) --extra registry --output-file requirements/worker.txt pyproject.toml
-	$(LOCK) --extra s3 --extra gcs --extra azure --extra packing --output-file requirements/stores.txt pyproject.toml
+	$(LOCK) $(CPU) --extra registry --extra otel --output-file requirements/worker.txt pyproject.toml requirements/worker.in
+	$(LOCK) $(CPU) --extra registry --extra otel --extra s3 --extra gcs --extra azure --extra packing \
+		--output-file requirements/stores.txt pyproject.toml requirements/worker.in
 	$(LOCK) --extra training --output-file requirements/demo.txt pyproject.toml
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements/audit.txt requirements/audit.in

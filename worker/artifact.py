@@ -3,6 +3,8 @@
     DIR/model.keras      Keras' own format
     DIR/manifest.json    format version, digest of model.keras, features, classes, state layout, parity certificate
 
+A manifest says the lowest format version by which it is understood: 1, or 2 with a rule for decisions or narrow states.
+
 An artifact is trusted by its digest, so nothing here opens `model.keras`: the digest is verified over the bytes,
 and only then does `keras_file` hand them to Keras.
 """
@@ -15,6 +17,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -24,7 +27,8 @@ from worker.decision import DecisionRule
 from worker.errors import ArtifactRefused
 from worker.model.certificate import Certificate
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PLAIN_VERSION = 1
 MODEL_NAME, MANIFEST_NAME = "model.keras", "manifest.json"
 MAX_MANIFEST_BYTES = 16 << 20
 MAX_MODEL_BYTES = 4 << 30
@@ -65,7 +69,7 @@ class Manifest:
     """What `manifest.json` says.
 
     Attributes:
-        format_version: of this file; another one is refused.
+        format_version: of this file; a newer one is refused, and so is a field that this version does not know.
         model_digest: SHA-256 of `model.keras`, hexadecimal.
         features: names of the input's columns, in order.
         classes: names of the output's columns; for a model with one sigmoid, the positive class alone.
@@ -143,22 +147,28 @@ def read_artifact(directory: Path | str) -> Artifact:
     """Read and verify an artifact without opening its model.
 
     Raises:
-        ArtifactRefused: a file is missing, too large or malformed, the format version is unknown, the manifest
-            contradicts itself, or `model.keras` is not the file that was exported.
+        ArtifactRefused: a file is missing, too large or malformed, the format version or a field is unknown, the
+            manifest contradicts itself, or `model.keras` is not the file that was exported.
     """
     directory = Path(directory)
     path = directory / MANIFEST_NAME
     text = read_bounded(path, MAX_MANIFEST_BYTES)
     try:
         version = msgspec.json.decode(text, type=_Versioned).format_version
-        if version != FORMAT_VERSION:
+        if not PLAIN_VERSION <= version <= FORMAT_VERSION:
             raise ArtifactRefused(
-                f"{path}: format version {version}, this cellstream reads version {FORMAT_VERSION}: "
+                f"{path}: format version {version}, this cellstream reads {PLAIN_VERSION} to {FORMAT_VERSION}: "
                 "use the cellstream that wrote it, or export the model again with this one."
             )
         manifest = msgspec.json.decode(text, type=Manifest)
+        unknown = _unknown(msgspec.json.decode(text), msgspec.to_builtins(manifest))
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
         raise ArtifactRefused(f"{path}: not a manifest ({error}): export the model again.") from None
+    if unknown:
+        raise ArtifactRefused(
+            f"{path}: {_quote(unknown)}: this cellstream does not know that, and may answer otherwise than was meant: "
+            "use the cellstream that wrote it, or export the model again with this one."
+        )
     artifact = Artifact(directory, manifest)
     problems = [*name_problems(manifest.features, manifest.classes), *_contradictions(manifest)]
     if problems:
@@ -258,6 +268,16 @@ def read_bounded(path: Path, limit: int) -> bytes:
     if len(content) > limit:
         raise ArtifactRefused(f"{path}: larger than {limit} bytes, which no artifact is.")
     return content
+
+
+def _unknown(found: Any, understood: Any) -> list[str]:
+    """Fields of a manifest, at any depth, that were not taken up when it was read."""
+    if isinstance(found, dict) and isinstance(understood, dict):
+        inner = (_unknown(value, understood[name]) for name, value in found.items() if name in understood)
+        return [*(name for name in found if name not in understood), *chain.from_iterable(inner)]
+    if isinstance(found, list) and isinstance(understood, list | tuple):
+        return list(chain.from_iterable(map(_unknown, found, understood)))
+    return []
 
 
 def _quote(names: Sequence[str]) -> str:

@@ -42,6 +42,7 @@ from worker.schema_judge import SchemaJudge
 from worker.sequences import REASONS
 from worker.settings import Settings
 from worker.state import Extras
+from worker.tracing import Tracing
 
 log = structlog.get_logger("cellstream")
 
@@ -84,6 +85,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     metrics.set_model(artifact.digest, model.features, model.probabilities, model.state_size)
     metrics.live_streams_limit.set(settings.max_streams_per_partition)
     health = Health()
+    tracing = _tracing(settings, metrics, artifact.digest[:12])
     decisions = () if manifest.decision is None else manifest.decision.classes
     engine = Engine(
         TimedModel(model, metrics),
@@ -97,6 +99,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
         _order(settings),
         settings.missing == "last",
         _cloud_events(settings),
+        tracing,
     )
     packing = Packing(compress=settings.checkpoint_compression == "zstd", keys=keys_of(settings.checkpoint_secret))
     store = CheckpointStore(settings.checkpoints, settings.group_id, model.layout, packing=packing)
@@ -121,7 +124,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
         _sink(settings, conf),
         engine,
         keeper,
-        Observer(metrics, health, retention_ms),
+        Observer(metrics, health, retention_ms, tracing=tracing),
         BadRecordLimit(settings.max_bad_ratio),
         artifact.digest,
         topic_id,
@@ -135,6 +138,8 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
             yield worker
         finally:
             model.stop_compiling()
+            if tracing is not None:
+                tracing.close()
 
 
 def _existing_topics(cluster: Cluster, settings: Settings) -> str:
@@ -248,6 +253,25 @@ def _cloud_events(settings: Settings) -> CloudEvents | None:
     if settings.cloudevents_source is None:
         return None
     return CloudEvents(settings.cloudevents_source, CONTENT_TYPES[settings.output_codec])
+
+
+def _tracing(settings: Settings, metrics: Metrics, model: str) -> Tracing | None:
+    """What becomes of trace contexts.
+
+    Raises:
+        UsageError: spans are wanted, and the extra is not installed, or one of its variables says what it cannot do.
+    """
+    if settings.trace == "off":
+        return None
+    if settings.trace == "headers":
+        return Tracing()
+    from worker.spans import SpanTracing
+
+    names = settings.input_topic, settings.group_id, settings.instance_id
+    try:
+        return SpanTracing(*names, settings.trace_sampling_ratio, metrics, attributes={"cellstream.model": model})
+    except ValueError as fault:
+        raise UsageError(f"trace=spans: OpenTelemetry refuses one of its variables, OTEL_*: {fault}") from None
 
 
 def _order(settings: Settings) -> Order | None:

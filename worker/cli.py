@@ -24,6 +24,7 @@ ENTRY_POINTS = "cellstream.commands"
 COMMANDS = {
     "export": "A Keras model that somebody trained -> artifact, with its parity certificate.",
     "check": "Digest, parity and summary of an artifact; and of a broker's topics.",
+    "plan": "Workers, partitions, memory and restores for so many streams.",
     "topics": "Create or verify the topics of a deployment.",
     "run": "The worker: answer every sample of a topic, exactly once.",
     "rekey": "A topic keyed otherwise -> one keyed by stream ID, exactly once.",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from worker.errors import BadRecord, FatalFault
 from worker.records import DeadLetter, RecordBatch
 
@@ -11,13 +13,19 @@ MAX_MESSAGE_CHARACTERS = 500
 WINDOW = 1_000
 
 
-def dead_letter(batch: RecordBatch, record: int, fault: BadRecord, topic: str) -> DeadLetter:
+def dead_letter(
+    batch: RecordBatch, record: int, fault: BadRecord, topic: str, carried: Sequence[tuple[str, bytes | None]] = ()
+) -> DeadLetter:
     """A record as its dead letter: key, value and headers as they came, bounded, and headers that say why.
 
-    The names are those of Kafka Streams (KIP-1034), so that tools for its dead-letter topics read these too.
+    The names are those of Kafka Streams (KIP-1034), so that tools for its dead-letter topics read these too. Headers
+    that are to be carried on take the place of the record's own of their names.
     """
     key, value = batch.keys[record], batch.values[record]
     headers = (batch.headers[record] if batch.headers is not None else None) or []
+    if carried:
+        names = {name for name, _ in carried}
+        headers = [header for header in headers if header[0] not in names]
     message = str(fault)[:MAX_MESSAGE_CHARACTERS]
     why = {
         "exception": "cellstream.BadRecord",
@@ -32,7 +40,7 @@ def dead_letter(batch: RecordBatch, record: int, fault: BadRecord, topic: str) -
         batch.offsets[record],
         key[:MAX_KEY_BYTES] if key is not None else None,
         value[:MAX_VALUE_BYTES] if value is not None else None,
-        [*_bounded(headers), *added, ("cellstream.reason", fault.reason.encode())],
+        [*_bounded(headers), *carried, *added, ("cellstream.reason", fault.reason.encode())],
         fault.reason,
         message,
     )

@@ -23,9 +23,10 @@ class ProbabilityEncoder:
         classes: one name for a single probability, or one for each column of the output.
         model: the short artifact digest that every event names.
         decisions: names of what the artifact's rule can decide; none where it has no rule.
+        before: stands in front of every event.
     """
 
-    def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = ()) -> None:
+    def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = (), before: bytes = b"") -> None:
         self._decisions = decisions
         self._columns = 1 if len(classes) == 1 else len(classes)
         if self._columns == 1:
@@ -33,14 +34,15 @@ class ProbabilityEncoder:
         else:
             members = b",".join(_escaped(orjson.dumps(name)) + b":%b" for name in classes)
             numbers = b'"probabilities":{' + members + b"}"
-        self._model = _escaped(orjson.dumps(model))
-        self._template = (
-            b'%b,"timestep":%d,' + numbers + b',"timestamp":%d,"source":[%d,%d],"model":' + self._model + b"}"
-        )
+        # A prefix is kept for every live stream: what all of them would begin and end with is here.
+        begin = _escaped(before) + b'{"stream_id":%b",'
+        end = b',"timestamp":%d,"source":[%d,%d],"model":' + _escaped(orjson.dumps(model)) + b"}"
+        self._template = begin + b'"timestep":%d,' + numbers + end
+        self._closing = begin + b'"end_of_sequence":true,"reason":"%b","length":%d' + end
 
     def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
-        """The part of an event that is the same for a whole sequence; `stream_id` is valid UTF-8."""
-        return b'{"stream_id":%b,"sequence":"%b"' % (
+        """What all events of a sequence have alike, and other sequences not; `stream_id` is valid UTF-8."""
+        return b'%b,"sequence":"%b' % (
             orjson.dumps(stream_id.decode()),
             sequence_id(partition, start, start_sample),
         )
@@ -100,9 +102,7 @@ class ProbabilityEncoder:
     def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
         """The event that says that a sequence is over."""
         prefix = self.prefix(closing.stream_id, partition, closing.start, closing.start_sample)
-        return b'%b,"end_of_sequence":true,"reason":"%b","length":%d,"timestamp":%d,"source":[%d,%d],"model":%b}' % (
-            prefix, REASONS[closing.reason].encode(), closing.length, time, partition, offset, self._model,
-        )  # fmt: skip
+        return self._closing % (prefix, REASONS[closing.reason].encode(), closing.length, time, partition, offset)
 
 
 def _escaped(text: bytes) -> bytes:

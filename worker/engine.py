@@ -28,6 +28,7 @@ from worker.records import Headers, Outcome, RecordBatch
 from worker.sequences import IDLE, REASONS, Closing, Events, Placement, closing, first_silent, place
 from worker.state import PartitionState
 from worker.streams import evict, resolve
+from worker.tracing import Tracing, with_carried
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ class Engine:
         order: judges the records' own timesteps; None takes the records as they come. The states must have its columns.
         last_values: a missing number becomes the last one of its feature. The states must have the column.
         cloud_events: writes the events' headers; None leaves them without.
+        tracing: says what outputs carry of their records' trace contexts; None does not look at them.
     """
 
     def __init__(
@@ -86,6 +88,7 @@ class Engine:
         order: Order | None = None,
         last_values: bool = False,
         cloud_events: CloudEvents | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._model = model
         self._reader = reader
@@ -98,6 +101,7 @@ class Engine:
         self._order = order
         self._last_values = last_values
         self._cloud_events = cloud_events
+        self._tracing = tracing
 
     def process(self, work: Iterable[tuple[RecordBatch, PartitionState]]) -> Outcome:
         """Handle a poll: at most one batch for each partition.
@@ -105,12 +109,19 @@ class Engine:
         Records below a state's `next_offset` are part of it already and are skipped. Records below its `committed`
         offset were answered before: they are stepped and not published (RELIABILITY rule 13).
         """
-        outcome = Outcome(headers=None if self._cloud_events is None else [])
+        if self._tracing is not None:
+            self._tracing.polled()
         waiting = []
         for batch, state in work:
             fresh = batch.slice(bisect_left(batch.offsets, state.next_offset), len(batch))
             if fresh:
-                waiting.append((self._reader.read(fresh, state.schemas), state, 0))
+                reading = self._reader.read(fresh, state.schemas)
+                if self._tracing is not None:
+                    published = bisect_left(fresh.offsets, state.committed)
+                    reading.carried = self._tracing.begin(fresh, reading.stream_ids, published)
+                waiting.append((reading, state, 0))
+        have_headers = self._cloud_events is not None or any(reading.carried for reading, *_ in waiting)
+        outcome = Outcome(headers=[] if have_headers else None)
         while waiting:
             pieces = [self._begin(reading, state, begin, outcome) for reading, state, begin in waiting]
             self._step(pieces, outcome)
@@ -181,14 +192,15 @@ class Engine:
         for end in piece.closings:
             outcome.resets[REASONS[end.reason]] += 1
         if self._closing_events and piece.closings:
-            events = self._with_closings(piece, published, events)
+            events = self._with_closings(piece, published, events, outcome.headers is not None)
         outcome.keys += events.keys
         outcome.values += events.values
         if outcome.headers is not None and events.headers is not None:
             outcome.headers += events.headers
         for record in sorted(piece.reading.bad):
             if max(begin, published) <= record < piece.stop:
-                outcome.dead_letters.append(dead_letter(batch, record, piece.reading.bad[record], self._topic))
+                carried = piece.reading.carried.get(record, ())
+                outcome.dead_letters.append(dead_letter(batch, record, piece.reading.bad[record], self._topic, carried))
         outcome.records += piece.stop - begin
         outcome.replayed += max(0, min(published, piece.stop) - begin)
         state.next_offset = batch.offsets[piece.stop - 1] + 1
@@ -235,11 +247,14 @@ class Engine:
             outcome.decisions.append(add_decisions(self._encoder, values, fired, at, firsts))
         outcome.probabilities += len(values)
         stream_ids: Sequence[bytes] = piece.reading.stream_ids  # type: ignore[assignment]  # events have one
-        keys = [stream_ids[i] for i in events.record[chosen].tolist()]
+        records = events.record[chosen].tolist()
+        keys = [stream_ids[i] for i in records]
         headers = None
         if self._cloud_events is not None:
             places = events.offset[chosen].tolist(), within.tolist()
             headers = self._cloud_events.events(state.partition, keys, *places, events.time[chosen])
+        if outcome.headers is not None:
+            headers = with_carried(headers, records, piece.reading.carried)
         return Encoded(chosen, keys, values, headers)
 
     def _prefixes(self, piece: Piece) -> list[bytes]:
@@ -275,9 +290,9 @@ class Engine:
             written.append(prefix)
         return written
 
-    def _with_closings(self, piece: Piece, published: int, events: Encoded) -> Encoded:
+    def _with_closings(self, piece: Piece, published: int, events: Encoded, have_headers: bool) -> Encoded:
         """Closing events in their places: after the output of the sample that ended the sequence, or before it."""
-        batch, log = piece.reading.batch, piece.events
+        batch, log, partition = piece.reading.batch, piece.events, piece.state.partition
         places = zip(log.record[events.positions].tolist(), log.within[events.positions].tolist(), strict=True)
         merged = [(record, 2 * within + 1, i) for i, (record, within) in enumerate(places)]
         keys, values, headers = list(events.keys), list(events.values), list(events.headers or ())
@@ -288,12 +303,13 @@ class Engine:
                 offset, time = batch.offsets[end.record], batch.times[end.record]
                 if time < 0:
                     time = int(log.clock[end.record - log.begin])
-                values.append(self._encoder.closing(piece.state.partition, end, time, offset))
-                if self._cloud_events is not None:
-                    headers.append(self._cloud_events.closing(piece.state.partition, end, time))
+                values.append(self._encoder.closing(partition, end, time, offset))
+                if have_headers:
+                    own = None if self._cloud_events is None else self._cloud_events.closing(partition, end, time)
+                    headers += with_carried([own], [end.record], piece.reading.carried)
         merged.sort()
         order = [i for _, _, i in merged]
-        arranged = None if self._cloud_events is None else [headers[i] for i in order]
+        arranged = [headers[i] for i in order] if have_headers else None
         return Encoded(events.positions, [keys[i] for i in order], [values[i] for i in order], arranged)
 
 

@@ -12,7 +12,8 @@
         ├── ArtifactRefused an artifact is damaged, unsafe, or not the one that was promised
         ├── StateRefused    a partition's state, its offsets and its log do not fit together
         └── CheckpointDamaged  one checkpoint file is not what was written; an older one may do
-            └── CheckpointOfOtherModel  a sound file, but its states are laid out for another model
+            ├── CheckpointOfOtherModel    a sound file, but its states are laid out for another model
+            └── CheckpointOfNewerVersion  a sound file, but only a newer cellstream reads it
 
 A programming mistake is an `AssertionError` and stands outside the tree.
 """
@@ -80,8 +81,12 @@ class StateRefused(Refused):
 
 
 class CheckpointDamaged(Refused):
-    """A checkpoint file is truncated, altered, too large, or of another format version."""
+    """A checkpoint file is truncated, altered, too large, or of a format that cannot be read."""
 
 
 class CheckpointOfOtherModel(CheckpointDamaged):
     """A sound checkpoint whose states do not have the layout of this artifact: a matter of `on_model_change`."""
+
+
+class CheckpointOfNewerVersion(CheckpointDamaged):
+    """A checkpoint that a newer cellstream has written; an older one, or the log, may do."""

@@ -16,11 +16,13 @@ import structlog
 from numpy.typing import NDArray
 
 from worker.checkpoint import CheckpointRef, CheckpointWriter, LiveSnapshot, Snapshot, WriteFailed, Written
-from worker.errors import CheckpointDamaged, StateRefused
+from worker.errors import CheckpointDamaged, StateRefused, StoreUnavailable
 from worker.frozen import COLUMNS
 from worker.known_schemas import KnownSchemas
-from worker.recovery import Log, Note, Policies, Saved, Start, choose_start
+from worker.note import Note
+from worker.recovery import Log, Policies, Saved, Start, choose_start
 from worker.state import NO_EXTRAS, Extras, PartitionState
+from worker.timetable import Timetable
 
 log = structlog.get_logger(__name__)
 
@@ -72,13 +74,10 @@ class StateKeeper:
         self._capacity = capacity
         self._digest = digest
         self._policies = policies
-        self._interval_s = interval_s
-        self._interval_records = interval_records
+        self._timetable = Timetable(interval_s, interval_records)
         self._clock = clock
         self._now = now
         self._extras = extras
-        self._due_at: dict[int, float] = {}
-        self._saved_at: dict[int, int] = {}
         self._durable: dict[int, int] = {}
         self._topic_id = ""
         self._written_per_s = WRITTEN_PER_S
@@ -96,11 +95,16 @@ class StateKeeper:
         Raises:
             StateRefused: the exact state cannot be had.
             StoreUnavailable: try again.
+            UsageError: the store is not fit for checkpoints.
         """
         store, partition = self._writer.store, bounds.partition
         refs: dict[int, list[CheckpointRef]] = {}
         for ref in store.refs(bounds.topic, partition):
             refs.setdefault(ref.next_offset, []).append(ref)
+        try:
+            store.prove()
+        except StoreUnavailable as fault:  # it may be full or read-only; it is asked again before anything is written
+            log.warning("store_unproven", reason=str(fault))
 
         def load(offset: int) -> _Loaded:
             """Of several files at one offset, one of this artifact if there is one."""
@@ -136,24 +140,19 @@ class StateKeeper:
     def adopt(self, bounds: Log, state: PartitionState, start: Start) -> None:
         """What was loaded is used from now on."""
         self._topic_id = bounds.topic_id
+        saved_at = None
         if start.saved is not None:
-            self._saved_at[state.partition] = self._durable[state.partition] = start.next_offset
-        # Partitions that are assigned together are not all due together.
-        share = 0.5 + (state.partition * 0.381966) % 0.5
-        self._due_at[state.partition] = self._clock() + share * self._interval_s
+            saved_at = self._durable[state.partition] = start.next_offset
+        self._timetable.begin(state.partition, saved_at, self._clock())
 
     def is_due(self, state: PartitionState) -> bool:
         """Whether a partition's committed state should be saved now."""
-        moved = state.committed - self._saved_at.get(state.partition, -1)
-        if not moved or state.next_offset != state.committed:
-            return False
-        if self._interval_records is not None and moved >= self._interval_records:
-            return True
-        return self._clock() >= self._due_at.get(state.partition, 0.0)
+        at_boundary = state.next_offset == state.committed
+        return at_boundary and self._timetable.is_due(state.partition, state.committed, self._clock())
 
     def is_worth_saving(self, state: PartitionState) -> bool:
         """Whether saving a partition that goes takes less time than it spares its next owner, or hardly any."""
-        saved_at = self._saved_at.get(state.partition)
+        saved_at = self._timetable.saved_at(state.partition)
         if saved_at is None:
             return True
         replay_s = (state.committed - saved_at) / REPLAYED_PER_S
@@ -162,7 +161,7 @@ class StateKeeper:
     def save(self, topic: str, state: PartitionState) -> None:
         """Freeze a partition's committed state for the writer; nothing when it is saved already."""
         assert state.next_offset == state.committed, "a checkpoint is taken of committed state only"
-        if self._saved_at.get(state.partition) == state.committed:
+        if self._timetable.saved_at(state.partition) == state.committed:
             return
         self._writer.submit(
             LiveSnapshot(
@@ -177,23 +176,23 @@ class StateKeeper:
                 streams=state.freeze(),
             )
         )
-        self._saved_at[state.partition] = state.committed
-        self._due_at[state.partition] = self._clock() + self._interval_s
+        self._timetable.taken(state.partition, state.committed, self._clock())
 
     def release(self, topic: str, partition: int, lost: bool) -> None:
         """Another worker owns the partition, or will: collect nothing more of it, save nothing of a lost one."""
-        self._saved_at.pop(partition, None)
+        self._timetable.forget(partition)
         self._durable.pop(partition, None)
-        self._due_at.pop(partition, None)
         self._writer.disown(topic, partition, discard=lost)
 
     def results(self) -> list[Written | WriteFailed]:
-        """Checkpoints finished since the last call; a failed one is due again at once."""
+        """Checkpoints finished since the last call; a failed one is due again after a pause."""
         finished = self._writer.results()
         for result in finished:
             if isinstance(result, WriteFailed):
-                self._saved_at.pop(result.partition, None)
+                if result.next_offset != self._durable.get(result.partition):  # else only old ones could not be removed
+                    self._timetable.failed(result.partition, self._clock())
                 continue
+            self._timetable.written(result.ref.partition)
             self._durable[result.ref.partition] = result.ref.next_offset
             if result.ref.size_bytes >= TELLING_BYTES:
                 self._written_per_s = result.ref.size_bytes / result.seconds

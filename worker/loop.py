@@ -127,6 +127,7 @@ class Worker:
     def fail(self) -> None:
         """Leave without committing anything; whatever was not committed is left to the next owner."""
         self._failed = True
+        self.observer.given_up("the worker failed")
         self.sink.close()
         self.source.close()
         self.keeper.close(0.0)
@@ -172,6 +173,7 @@ class Worker:
         """Give up the work since the last commit: nothing in memory is trusted, every partition is restored."""
         log.warning("aborted", reason=str(fault), partitions=sorted(self.states))
         self.observer.aborted()
+        self.observer.given_up(str(fault))
         self.sink.abort()
         self._uncommitted = []
         self.states.clear()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError
 
 import numpy as np
 import numpy.typing as npt
@@ -25,9 +25,11 @@ from prometheus_client import (
 )
 
 from worker.array_histogram import ArrayHistogram
+from worker.installed import installed_version
 
 REBALANCES = ("assign", "revoke", "lost")
 DISORDER = ("duplicate", "late", "gap")
+SPANS = ("exported", "dropped")
 
 _STEP_S = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 _COMMIT_S = (1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -98,6 +100,7 @@ class Metrics:
             "checkpoint_failures", "Checkpoints not written, or old ones not removed."
         )
         self.rebalances_total = counter("rebalances", "Rebalance callbacks, by kind.", ["kind"])
+        self.spans_total = counter("spans", "Spans of sampled records, by what became of them.", ["result"])
 
         self.step_seconds = histogram("step_seconds", "One model call over one block.", _STEP_S)
         self.batch_fill_ratio = histogram(
@@ -147,6 +150,7 @@ class Metrics:
             (self.resets_total, reset_reasons),
             (self.out_of_order_records_total, DISORDER),
             (self.rebalances_total, REBALANCES),
+            (self.spans_total, SPANS),
         )
         for labelled, values in labels:
             for value in values:
@@ -236,7 +240,7 @@ def _versions() -> dict[str, str]:
         ("confluent_kafka", "confluent-kafka"),
     ):
         try:
-            found[label] = version(package)
+            found[label] = installed_version(package)
         except PackageNotFoundError:
             found[label] = "unknown"
     return found

@@ -16,10 +16,10 @@ from worker.sequences import REASONS, Closing, sequence_id
 
 NIL = b"\xc0"
 FLOAT32 = 0xCA
-EVENT, CLOSING_EVENT = b"\x87", b"\x88"  # maps of 7 and of 8 fields
 PAIR = b"\x92"
 
 _pack = msgspec.msgpack.Encoder().encode
+EVENT, CLOSING_EVENT = (size + _pack("stream_id") for size in (b"\x87", b"\x88"))  # maps of 7 and of 8 fields
 
 
 class MsgpackEncoder(ProbabilityEncoder):
@@ -41,14 +41,14 @@ class MsgpackEncoder(ProbabilityEncoder):
             numbers = _pack("probabilities") + _escaped(_map_header(self._columns)) + names
         self._last = _pack("model") + _pack(model)
         self._template = b"".join(
-            (b"%b", _pack("timestep"), b"%b", numbers, _pack("timestamp"), b"%b", _pack("source"), PAIR, b"%b%b",
+            (EVENT, b"%b", _pack("timestep"), b"%b", numbers, _pack("timestamp"), b"%b", _pack("source"), PAIR, b"%b%b",
              _escaped(self._last))
         )  # fmt: skip
 
     def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
         """The part of an event that is the same for a whole sequence."""
         sequence = sequence_id(partition, start, start_sample).decode()
-        return EVENT + _pack("stream_id") + _pack(stream_id.decode()) + _pack("sequence") + _pack(sequence)
+        return _pack(stream_id.decode()) + _pack("sequence") + _pack(sequence)
 
     def encode(
         self,
@@ -88,7 +88,7 @@ class MsgpackEncoder(ProbabilityEncoder):
         prefix = self.prefix(closing.stream_id, partition, closing.start, closing.start_sample)
         fields = {"end_of_sequence": True, "reason": REASONS[closing.reason], "length": int(closing.length)}
         placed = {**fields, "timestamp": int(time), "source": [partition, int(offset)]}
-        return CLOSING_EVENT + prefix[1:] + b"".join(_pack(k) + _pack(v) for k, v in placed.items()) + self._last
+        return CLOSING_EVENT + prefix + b"".join(_pack(k) + _pack(v) for k, v in placed.items()) + self._last
 
 
 def json_of(value: bytes | None) -> bytes:

@@ -18,6 +18,7 @@ from worker.records import Outcome
 from worker.recovery import Start
 from worker.split_streams import split_streams
 from worker.state import PartitionState
+from worker.tracing import Tracing
 
 if TYPE_CHECKING:
     from worker.loop import Worker
@@ -29,13 +30,14 @@ WARN_EVERY_S = 60.0
 
 
 class Observer:
-    """Keep metrics and health up to date.
+    """Keep metrics and health up to date, and spans.
 
     Args:
         metrics: of this process.
         health: of this process.
         retention_ms: the input topic's, or None when unknown or unlimited.
         clock: monotonic seconds.
+        tracing: is told what became of the work; None traces nothing.
     """
 
     def __init__(
@@ -44,11 +46,13 @@ class Observer:
         health: Health,
         retention_ms: int | None = None,
         clock: Callable[[], float] = time.monotonic,
+        tracing: Tracing | None = None,
     ) -> None:
         self.metrics = metrics
         self.health = health
         self._retention_ms = retention_ms
         self._clock = clock
+        self._tracing = tracing
         self._gauges_at = float("-inf")
         self._warned_at = float("-inf")
         self._checkpointed_ms: dict[int, int] = {}
@@ -71,6 +75,8 @@ class Observer:
         """Count what has become visible; work that was aborted is never counted."""
         if not outcomes:
             return
+        if self._tracing is not None:
+            self._tracing.committed(outcomes)
         metrics = self.metrics
         metrics.commit_seconds.observe(seconds)
         for outcome in outcomes:
@@ -90,9 +96,14 @@ class Observer:
             metrics.observe_latency(np.concatenate(times))
 
     def aborted(self) -> None:
-        """The work since the last commit was given up."""
+        """A transaction was aborted."""
         self.metrics.commit_failures_total.inc()
         self.metrics.transaction_aborts_total.inc()
+
+    def given_up(self, reason: str) -> None:
+        """The work since the last commit is void."""
+        if self._tracing is not None:
+            self._tracing.given_up(reason)
 
     def assigned(self, partitions: Sequence[int]) -> None:
         """Partitions came."""

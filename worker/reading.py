@@ -32,6 +32,7 @@ class Reading:
         timesteps: the producer's own count at each record's first sample, None where there is none; None where nobody
             asks.
         dropped: records that are left out without a word.
+        carried: headers that the outputs of a record carry on, by record.
     """
 
     batch: RecordBatch
@@ -43,6 +44,7 @@ class Reading:
     bad: dict[int, BadRecord]
     timesteps: Sequence[int | None] | None = None
     dropped: set[int] = field(default_factory=set)
+    carried: dict[int, Headers] = field(default_factory=dict)
 
     @property
     def counts(self) -> NDArray[np.int64]:

@@ -1,25 +1,23 @@
 """Where a partition's state comes from when it is assigned, or after an abort: the one recovery path.
 
 The state at the committed offset is rebuilt from the newest checkpoint at or below it and the records in between.
-Each commit carries a note of where the group began, so that the log alone is enough as long as it still reaches
-back that far. When nothing adds up to the exact state the partition is refused (RELIABILITY rule 16), unless the
-operator has named a policy.
+Each commit carries a note of where the group began (`worker.note`), so that the log alone is enough as long as it
+still reaches back that far. When nothing adds up to the exact state the partition is refused (RELIABILITY rule 16),
+unless the operator has named a policy.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
-from worker.known_schemas import TEXT, floor_of
+from worker.errors import CheckpointDamaged, CheckpointOfNewerVersion, CheckpointOfOtherModel, StateRefused
+from worker.known_schemas import floor_of
+from worker.note import Note
 from worker.records import Position
 
-NOTE = re.compile(
-    r"^cellstream origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*) partitions=(\d+)"
-    rf"(?: schemas=({TEXT.pattern}))?$"
-)
+RUN_NEWER = "Run the cellstream that wrote the newer checkpoints: to it nothing is lost. If that cannot be: "
+POINT_THERE = "Point `checkpoints` at the store that this group wrote to. If it is gone: "
 
 
 @dataclass(frozen=True)
@@ -83,46 +81,6 @@ class Start:
     origin: int | None
     saved: Saved | None
     why: str
-
-
-@dataclass(frozen=True)
-class Note:
-    """What is committed beside an offset, as one line of text.
-
-    Attributes:
-        origin: see `Start`.
-        model: the first 12 digits of the artifact's digest.
-        topic_id: of the input topic; "" when unknown.
-        partitions: that the input topic had.
-        schemas: see `worker.known_schemas`; None where there are none.
-    """
-
-    origin: int | None
-    model: str
-    topic_id: str
-    partitions: int
-    schemas: str | None = None
-
-    def __str__(self) -> str:
-        origin = "unknown" if self.origin is None else self.origin
-        schemas = "" if self.schemas is None else f" schemas={self.schemas}"
-        return (
-            f"cellstream origin={origin} model={self.model} topic={self.topic_id} partitions={self.partitions}{schemas}"
-        )
-
-    @classmethod
-    def of(cls, position: Position | None) -> Note | None:
-        """The note of a committed position; None when somebody else committed it."""
-        match = NOTE.match(position.note) if position is not None else None
-        if match is None:
-            return None
-        return cls(None if match[1] == "unknown" else int(match[1]), match[2], match[3], int(match[4]), match[5])
-
-
-def former_partitions(committed: Iterable[Position]) -> int | None:
-    """The number of partitions that a group's commits have noted; the smallest while they change over."""
-    notes = filter(None, map(Note.of, committed))
-    return min((note.partitions for note in notes), default=None)
 
 
 def choose_start(
@@ -192,6 +150,7 @@ def _at(
     if noted_model is not None and not digest.startswith(noted_model):
         return _other_model(where, log, committed, f"model {noted_model}", digest, policies)
     unusable: list[str] = []
+    newer = False
     floor = floor_of(noted.schemas if noted else None)
     for offset in offsets:
         if offset < max(log.low, origin or 0, floor):
@@ -203,6 +162,7 @@ def _at(
             unusable.append(str(fault))
         except CheckpointDamaged as fault:
             unusable.append(str(fault))
+            newer = newer or isinstance(fault, CheckpointOfNewerVersion)
             continue
         else:
             if log.topic_id and saved.topic_id and saved.topic_id != log.topic_id:
@@ -218,11 +178,11 @@ def _at(
     if origin is not None and max(log.low, floor) <= origin:
         return Start(origin, committed, origin, None, f"{found}; the log reaches back to where the group began")
     why = f"{found} ({unusable[0]})" if unusable else found
-    return _lost(where, log, committed, why, policies)
+    return _lost(where, log, committed, why, newer, policies)
 
 
-def _lost(where: str, log: Log, committed: int, why: str, policies: Policies) -> Start:
-    """The exact state at a committed offset cannot be had."""
+def _lost(where: str, log: Log, committed: int, why: str, newer: bool, policies: Policies) -> Start:
+    """The exact state at a committed offset cannot be had; by a newer cellstream it may (`newer`)."""
     if policies.on_lost_state == "rebuild":
         return Start(log.low, max(committed, log.low), log.low, None, "on_lost_state=rebuild")
     if policies.on_lost_state == "fresh":
@@ -230,7 +190,7 @@ def _lost(where: str, log: Log, committed: int, why: str, policies: Policies) ->
         return Start(begin, begin, begin, None, "on_lost_state=fresh")
     raise StateRefused(
         f"{where}: the state at the committed offset {committed} cannot be rebuilt: {why}, and the log "
-        f"begins at {log.low}. Point `checkpoints` at the store that this group wrote to. If it is gone: "
+        f"begins at {log.low}. {RUN_NEWER if newer else POINT_THERE}"
         "on_lost_state=rebuild replays what the log has (streams that began earlier get shorter sequences), "
         "on_lost_state=fresh begins every stream anew"
     )

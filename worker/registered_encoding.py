@@ -26,16 +26,12 @@ class RegisteredEncoder(ProbabilityEncoder):
     """
 
     def __init__(self, classes: Sequence[str], model: str, schema_id: int, decisions: Sequence[str] = ()) -> None:
-        super().__init__(classes, model, decisions)
         self._header = header(schema_id)
+        super().__init__(classes, model, decisions, self._header)
 
 
 class RegisteredJsonEncoder(RegisteredEncoder):
     """The events of the codec `json`, by `json_schema`."""
-
-    def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
-        """With the ID in front."""
-        return self._header + super().prefix(stream_id, partition, start, start_sample)
 
 
 def json_schema(per_record: bool) -> str:

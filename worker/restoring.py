@@ -16,9 +16,10 @@ from worker.errors import StateRefused, StoreUnavailable, TransientFault
 from worker.kafka import Source, Survey
 from worker.keeper import StateKeeper
 from worker.loading import begin
+from worker.note import Note, former_partitions
 from worker.observer import Observer
 from worker.records import Position
-from worker.recovery import Log, Note, Start, former_partitions
+from worker.recovery import Log, Start
 from worker.state import PartitionState
 
 log = structlog.get_logger(__name__)

@@ -1,7 +1,7 @@
 """Where settings come from: flags, `CELLSTREAM_*` variables and a TOML file.
 
 Precedence is flag, variable, file, default. Every problem is reported together, and a name that does not
-exist is refused with the nearest one that does. This is the only module that reads the environment.
+exist is refused with the nearest one that does. Nothing else in the worker reads `CELLSTREAM_*` but `worker.probe`.
 """
 
 from __future__ import annotations

@@ -159,6 +159,12 @@ class Settings(BaseModel):
     )
     log_format: Literal["auto", "json", "console"] = Field("auto", description="json, or console for people")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe event logged")
+    trace: Literal["off", "headers", "spans"] = Field(
+        "off", description="carry traceparent headers on to the outputs; spans: and export a span for what is sampled"
+    )
+    trace_sampling_ratio: float = Field(
+        0.0, ge=0, le=1, description="share of records without a traceparent that begin a trace"
+    )
     kafka: dict[str, str] = Field(
         default_factory=dict, repr=False, description="librdkafka property, NAME=VALUE; may be repeated"
     )
@@ -204,6 +210,8 @@ class Settings(BaseModel):
         lonely = [name for name in ("metrics_tls_key", "metrics_tls_client_ca") if getattr(self, name)]
         if lonely and not self.metrics_tls_certificate:
             raise ValueError(f"{', '.join(lonely)}: without a certificate there is no TLS; set metrics_tls_certificate")
+        if self.trace_sampling_ratio and self.trace != "spans":
+            raise ValueError("trace_sampling_ratio: what is sampled are spans; set trace=spans")
         registered = [name for name in ("input_codec", "output_codec") if getattr(self, name) in REGISTERED]
         if registered and self.schema_registry_url is None:
             raise ValueError(f"{', '.join(registered)}: set schema_registry_url")

@@ -244,6 +244,13 @@ ROWS = {
             "Checkpoints that could not be written; the log names the cause.",
             {"{{instance}}": rate("checkpoint_failures_total", "instance")},
         ),
+        Panel(
+            "Store",
+            "none",
+            "1 where the checkpoint store was last read or written, 0 where that failed; records do not wait for it.",
+            {"{{instance}}": metric("checkpoint_store_up")},
+            most=1,
+        ),
     ],
     "Process": [
         Panel(

@@ -60,7 +60,7 @@ def _run(patterns: list[str], seed: int | None, keep: Path | None) -> int:
         print(f"no scenario is called {' or '.join(patterns)}; `python -m tests.chaos list` has the names")
         return 2
     seed = time.time_ns() % 1_000_000 if seed is None else seed
-    broken = []
+    broken, skipped = [], 0
     directory = keep or Path(tempfile.mkdtemp(prefix="chaos-"))
     with playing(directory) as play:
         for name in chosen:
@@ -69,6 +69,7 @@ def _run(patterns: list[str], seed: int | None, keep: Path | None) -> int:
                 faults = play(SCENARIOS[name], seed)
             except Skipped as reason:
                 print(f"SKIPPED  {name}: {reason}", flush=True)
+                skipped += 1
                 continue
             except Exception:  # noqa: BLE001  # the next scenario is played all the same
                 traceback.print_exc()
@@ -77,7 +78,7 @@ def _run(patterns: list[str], seed: int | None, keep: Path | None) -> int:
                 continue
             done = ", ".join(f"{count} {kind}" for kind, count in sorted(faults.items()))
             print(f"exact    {name} seed {seed} ({time.monotonic() - begun:.0f} s: {done})", flush=True)
-    return 1 if broken else 0
+    return 1 if broken or skipped == len(chosen) else 0  # nothing played proves nothing
 
 
 def _soak(arguments: argparse.Namespace) -> int:

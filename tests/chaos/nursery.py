@@ -26,7 +26,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.brokers.process import Process
@@ -65,12 +65,13 @@ class Nursery:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self, command: Sequence[str | Path], log: Path) -> Process:
-        """Fork a worker: the drop-in for `Process(command, log)`.
+    def start(self, command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None) -> Process:
+        """Fork a worker: the drop-in for `Process(command, log, environment)`.
 
         Args:
             command: `cellstream ...`, or `python -m MODULE ...`.
             log: file that receives both outputs.
+            environment: added to this process' environment; what libraries read when they are imported comes too late.
         """
         arguments = [str(part) for part in command]
         if Path(arguments[0]).name == "cellstream":
@@ -78,12 +79,13 @@ class Nursery:
         elif arguments[0] == sys.executable and arguments[1] == "-m":
             module, rest = arguments[2], arguments[3:]
         else:  # a program that runs `cellstream` in its own way
-            return Process(command, log)
+            return Process(command, log, environment)
         log.touch()  # it can be read as soon as this returns
         with self._starting, self._changed:  # one at a time, or an answer would be taken for another's
             count = len(self._started)
             assert self._changed.wait_for(lambda: self._ready or self._ended, READY_S), self.process.tail()
-            self._send({"module": module, "arguments": rest, "log": str(log)})
+            wanted = {"module": module, "arguments": rest, "log": str(log), "environment": dict(environment or {})}
+            self._send(wanted)
             there = self._changed.wait_for(lambda: len(self._started) > count or self._ended, READY_S)
             assert there, self.process.tail()
             assert not self._ended, f"the nursery has ended:\n{self.process.tail()}"
@@ -199,6 +201,7 @@ def serve(control: socket.socket) -> tuple[str, list[str]]:
                         os.close(descriptor)
                     _be_a_process_of_its_own(control, Path(request["log"]))
                     os.close(doing)
+                    os.environ.update(request["environment"])
                     return request["module"], request["arguments"]
                 os.close(doing)
                 os.read(done, 1)  # its end: the child can be signalled as a group

@@ -26,7 +26,7 @@ from tests.checkpoints.snapshots import (
     reuses_the_folder,
 )
 from worker.artifact import StateSlot
-from worker.checkpoint import CheckpointRef, CheckpointStore, Snapshot
+from worker.checkpoint import FORMAT_VERSION, CheckpointRef, CheckpointStore, Snapshot
 from worker.errors import CheckpointDamaged, CheckpointOfOtherModel
 
 
@@ -162,7 +162,8 @@ def set_attribute(name: str, value: Any) -> Callable[[Any], None]:
 
 
 FORGERIES: dict[str, tuple[Callable[[Any], None], str]] = {
-    "a newer format": (set_attribute("format_version", np.int64(2)), "format version 2"),
+    "a newer format": (set_attribute("format_version", np.int64(FORMAT_VERSION + 1)), "of a newer cellstream"),
+    "no format that there was": (set_attribute("format_version", np.int64(0)), "never was"),
     "no version": (lambda h5: h5.attrs.__delitem__("format_version"), "format_version"),
     "a number as text": (set_attribute("next_offset", "100"), "next_offset"),
     "a text as number": (set_attribute("topic", 3), "topic"),

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import functools
+import copy
+import os
+import re
 import urllib.request
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
 
 from deploy.kubernetes.prometheus_rule import FILE, rendered
+from tests.deploy.custom_resources import schemas
+from tests.deploy.manifests import BUILDS, ROOT, build, container, only, settings_of
 from tests.deploy.tools import answer_of, kustomize
 from worker.health import Health, pages, serve
+from worker.loop import HAND_OVER_S, SAVE_AHEAD_S
 from worker.metrics import Metrics
-from worker.setting_sources import load_settings
 from worker.settings import Settings
 
-ROOT = Path(__file__).parents[2] / "deploy"
-BUILDS = ["base", "overlays/keda", "overlays/strimzi", "overlays/prometheus", "overlays/all"]
 # Kubernetes versions that the manifests are written for; the schemas come with the validator.
 VERSIONS = ["1.30", "1.37"]
 CUSTOM = {
@@ -31,37 +34,20 @@ CUSTOM = {
     "KafkaUser": "kafka.strimzi.io/v1",
 }
 
-Resource = dict[str, Any]
-
-
-@functools.cache
-def build(name: str) -> tuple[Resource, ...]:
-    """What kubectl would apply."""
-    return tuple(yaml.safe_load_all(answer_of([*kustomize(), ROOT / "kubernetes" / name])))
-
-
-def only(name: str, kind: str, called: str = "") -> Resource:
-    """The one resource of a kind."""
-    (found,) = (one for one in build(name) if one["kind"] == kind and called in ("", one["metadata"]["name"]))
-    return found
-
-
-def container(name: str) -> Resource:
-    """The worker's."""
-    (found,) = only(name, "StatefulSet")["spec"]["template"]["spec"]["containers"]
-    return found
-
-
-def settings_of(name: str) -> Settings:
-    """What a worker in the pod `cellstream-1` is told; raises for anything that it would refuse."""
-    referred = container(name)["envFrom"][0]["configMapRef"]["name"]
-    variables = dict(only(name, "ConfigMap", referred)["data"])
-    for one in container(name)["env"]:
-        origin = one.get("valueFrom", {})
-        if "fieldRef" in origin:
-            assert origin["fieldRef"]["fieldPath"] == "metadata.name"
-        variables[one["name"]] = "cellstream-1" if "fieldRef" in origin else one.get("value", "secret")
-    return load_settings({}, variables, None)
+BROKEN = [
+    ("ScaledObject", "maxReplicaCount", "many"),
+    ("ScaledObject", "triggers.0.meta", {}),
+    ("ScaledObject", "triggers.0.metadata.lagThreshold", 100_000),  # KEDA takes text only
+    ("TriggerAuthentication", "secretTargetRef.0.secret", "cellstream"),
+    ("ServiceMonitor", "endpoints.0.intervall", "15s"),
+    ("ServiceMonitor", "endpoints.0.interval", "a quarter of a minute"),
+    ("PrometheusRule", "groups.1.rules.0.expression", "up == 0"),
+    ("PrometheusRule", "groups.1.rules.0.for", "two minutes"),
+    ("KafkaTopic", "partitions", 0),
+    ("KafkaTopic", "retention", "7d"),
+    ("KafkaUser", "authorization.acls.0.operations", ["Reed"]),
+    ("KafkaUser", "authentication.type", "scram-sha-1024"),
+]
 
 
 def status(path: str) -> int:
@@ -81,10 +67,44 @@ def status(path: str) -> int:
 def test_kubernetes_knows_every_field(name: str, version: str) -> None:
     for resource in build(name):
         kind = resource["kind"]
-        if kind in CUSTOM:
-            assert resource["apiVersion"] == CUSTOM[kind]
-        else:
+        if kind not in CUSTOM:
             kubernetes_validate.validate(resource, version, strict=True)
+
+
+@pytest.mark.parametrize("kind", CUSTOM)
+def test_their_operators_know_every_field_of_custom_resources(kind: str) -> None:
+    found = [one for one in build("overlays/all") if one["kind"] == kind]
+    assert {one["apiVersion"] for one in found} == {CUSTOM[kind]}
+    checker = jsonschema.Draft202012Validator(schemas()[CUSTOM[kind], kind])
+    for resource in found:
+        checker.validate(resource)
+
+
+@pytest.mark.parametrize(("kind", "path", "value"), BROKEN)
+def test_their_operators_refuse_broken_custom_resources(kind: str, path: str, value: object) -> None:
+    broken = copy.deepcopy(next(one for one in build("overlays/all") if one["kind"] == kind))
+    *parents, last = (int(part) if part.isdigit() else part for part in path.split("."))
+    place: Any = broken["spec"]
+    for part in parents:
+        place = place[part]
+    place[last] = value
+    checker = jsonschema.Draft202012Validator(schemas()[CUSTOM[kind], kind])
+    with pytest.raises(jsonschema.ValidationError):
+        checker.validate(broken)
+
+
+def test_the_overlay_of_ones_own_in_the_documentation_does_what_it_says(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```yaml\n(.*?)```", (ROOT.parent / "docs" / "deploy.md").read_text(), re.DOTALL)
+    from_here = os.path.relpath(ROOT.parent, tmp_path.resolve())  # kustomize takes no absolute paths
+    (tmp_path / "kustomization.yaml").write_text(example.replace("deploy/kubernetes", f"{from_here}/deploy/kubernetes"))
+    built = list(yaml.safe_load_all(answer_of([*kustomize(), tmp_path])))
+    (stateful,) = (one for one in built if one["kind"] == "StatefulSet")
+    (worker,) = stateful["spec"]["template"]["spec"]["containers"]
+    assert worker["image"] == "registry.example/pumps:7"
+    (told,) = (one for one in built if one["metadata"]["name"] == worker["envFrom"][0]["configMapRef"]["name"])
+    assert told["data"]["CELLSTREAM_BOOTSTRAP_SERVERS"] == "kafka-1:9092"
+    assert told["data"].keys() == set(only("base", "ConfigMap")["data"])
+    assert "PrometheusRule" in {one["kind"] for one in built}
 
 
 @pytest.mark.parametrize("name", BUILDS)
@@ -119,6 +139,20 @@ def test_probes_and_scrapes_ask_for_pages_that_a_worker_has_where_it_has_them() 
     assert only("base", "NetworkPolicy")["spec"]["ingress"][0]["ports"][0]["port"] == "metrics"
     (endpoint,) = only("overlays/prometheus", "ServiceMonitor")["spec"]["endpoints"]
     assert endpoint["port"] == only("base", "Service")["spec"]["ports"][0]["name"]
+
+
+def test_a_worker_is_killed_only_long_after_its_hand_over_is_done() -> None:
+    grace_s = only("base", "StatefulSet")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    hook = container("base")["lifecycle"]["preStop"]
+    assert hook.keys() == {"sleep"}, "a hook that signals the worker would make SIGTERM its second signal, which kills"
+    assert grace_s >= hook["sleep"]["seconds"] + 2 * (SAVE_AHEAD_S + HAND_OVER_S)
+
+
+def test_a_worker_that_restarts_is_back_within_its_session() -> None:
+    worker, spec = container("base"), only("base", "StatefulSet")["spec"]["template"]["spec"]
+    session_s = int(settings_of("base").kafka["session.timeout.ms"]) / 1000
+    left_s = session_s - (spec["terminationGracePeriodSeconds"] - worker["lifecycle"]["preStop"]["sleep"]["seconds"])
+    assert left_s >= 15, "time to import, load and compile, even after the longest hand-over"
 
 
 def test_a_worker_has_no_rights_and_writes_only_where_it_must() -> None:

@@ -69,6 +69,7 @@ class ScriptedSource:
     def __init__(self, cluster: Cluster, script: Script, sizes: Iterator[int]) -> None:
         self.cluster, self.script, self.sizes = cluster, script, sizes
         self.joined = False
+        self.rebalance_every = 7  # polls
         self._assigned: set[int] = set()
         self._positions: dict[int, int] = {}
         self._listener: Listener | None = None
@@ -88,8 +89,8 @@ class ScriptedSource:
         if not self.joined:
             self.joined = True
             self._take(list(self.cluster.logs))
-        elif self._turn % 7 == 0:  # a rebalance takes a partition and gives it back
-            partition = self._turn // 7 % len(self.cluster.logs)
+        elif self._turn % self.rebalance_every == 0:  # it takes a partition and gives it back
+            partition = self._turn // self.rebalance_every % len(self.cluster.logs)
             self.rebalance([partition], lost=self._turn % 2 == 0)
         batches = []
         for partition, position in list(self._positions.items()):

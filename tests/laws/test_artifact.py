@@ -18,7 +18,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker import cli
-from worker.artifact import MAX_MANIFEST_BYTES, Artifact, read_artifact, write_artifact
+from worker.artifact import FORMAT_VERSION, MAX_MANIFEST_BYTES, Artifact, read_artifact, write_artifact
 from worker.errors import ArtifactRefused, NotStreamable
 from worker.model.tensorflow_setup import setup_tensorflow
 
@@ -118,7 +118,11 @@ def test_a_model_exchanged_after_it_was_read_is_refused(copied: Path) -> None:
 
 
 MANIFESTS: dict[str, tuple[Callable[[dict[str, Any]], Any], str]] = {
-    "newer": (lambda m: {**m, "format_version": 2}, "format version 2"),
+    "newer": (lambda m: {**m, "format_version": FORMAT_VERSION + 1}, f"format version {FORMAT_VERSION + 1}"),
+    "no version that there was": (lambda m: {**m, "format_version": 0}, "format version 0"),
+    "an unknown field": (lambda m: {**m, "shiny": 1}, "'shiny'"),
+    "an unknown field within": (lambda m: {**m, "parity": {**m["parity"], "shiny": 1}}, "'shiny'"),
+    "an unknown field of a slot": (lambda m: {**m, "state_layout": [{**m["state_layout"][0], "by": 2}]}, "'by'"),
     "newer with other fields": (lambda _: {"format_version": 9, "shiny": []}, "format version 9"),
     "no version": (lambda m: {k: v for k, v in m.items() if k != "format_version"}, "format_version"),
     "text for a number": (lambda m: {**m, "state_size": "4"}, "state_size"),

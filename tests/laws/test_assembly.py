@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from worker import assembly
-from worker.errors import Refused
+from worker.errors import Refused, UsageError
+from worker.metrics import Metrics
 from worker.settings import Settings
 
 NAMES = ("samples", "probabilities", "samples.dlq")
@@ -33,3 +35,20 @@ def test_topics_that_nobody_created_are_refused_by_name(monkeypatch: pytest.Monk
     monkeypatch.setattr(assembly, "TOPICS_WITHIN_S", 0.0)
     with pytest.raises(Refused, match=r"probabilities, samples\.dlq.*cellstream topics"):
         assembly._existing_topics(Cluster(0), Settings())  # type: ignore[arg-type]
+
+
+def test_contexts_are_looked_at_only_where_the_setting_says_so() -> None:
+    assert assembly._tracing(Settings(), Metrics(), "digest") is None
+    tracing = assembly._tracing(Settings(trace="headers"), Metrics(), "digest")
+    assert type(tracing).__name__ == "Tracing"
+
+
+def test_spans_without_the_extra_or_with_a_wrong_variable_are_a_usage_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    spans = Settings(trace="spans")
+    monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")  # more than may wait
+    with pytest.raises(UsageError, match=r"OTEL_\*: .*max_export_batch_size"):
+        assembly._tracing(spans, Metrics(), "digest")
+    monkeypatch.delitem(sys.modules, "worker.spans", raising=False)
+    monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
+    with pytest.raises(UsageError, match=r"cellstream\[otel\]"):
+        assembly._tracing(spans, Metrics(), "digest")

@@ -258,7 +258,7 @@ def test_a_partition_that_goes_is_saved_where_that_spares_its_next_owner_more_th
         (100.0, 9_000_000, False),
     ]:
         keeper._written_per_s = state.size_bytes / write_s
-        keeper._saved_at[state.partition] = state.committed - replayed
+        keeper._timetable.taken(state.partition, state.committed - replayed, 0.0)
         assert keeper.is_worth_saving(state) is worth, (write_s, replayed)
 
 
@@ -280,6 +280,7 @@ def test_what_an_old_answer_of_the_broker_contradicts_is_asked_for_again_before_
     first.startup()
     for _ in range(6):
         first.turn()
+    first.source.sizes = itertools.repeat(0)  # type: ignore[attr-defined]  # it answers on while its checkpoint is written
     first.shutdown()
     assert 0 < len(cluster.outputs) < 2 * len(LOG)
     worker = worker_on(cluster, Script({}), url, [2])
@@ -316,12 +317,38 @@ def test_a_broker_that_does_not_answer_is_left_alone_for_a_while() -> None:
     assert min(later - earlier for earlier, later in itertools.pairwise(asked)) >= AGAIN_S
 
 
+@pytest.mark.parametrize(("takes_s", "apart_s"), [(0.0, 0.1), (0.03, 0.1), (0.5, 0.55)])
+def test_commits_begin_an_interval_apart_unless_they_take_longer_than_half_of_it(
+    takes_s: float, apart_s: float
+) -> None:
+    cluster = Cluster(topic_of([[(b"a", b'{"features":[1,1]}', i, i, None) for i in range(2_000)]]))
+    worker = worker_on(cluster, Script({}), f"memory://{uuid.uuid4()}", [1])
+    worker.source.rebalance_every = 1_000_000  # type: ignore[attr-defined]
+    now, begun = 0.0, []
+    worker.clock = lambda: now
+    worker.commit_interval_s = 0.1
+    commit = worker.sink.commit
+
+    def slow(*arguments: Any) -> None:
+        nonlocal now
+        begun.append(now)
+        now += takes_s
+        commit(*arguments)
+
+    worker.sink.commit = slow  # type: ignore[method-assign]
+    worker.startup()
+    while len(begun) < 6:
+        worker.turn()
+        now += 0.001
+    assert [b - a for a, b in itertools.pairwise(begun[1:])] == pytest.approx([apart_s] * 4, abs=0.0021)
+
+
 @pytest.mark.parametrize("effect", [9, 12, 15, 18, 21])
 def test_a_commit_that_only_renews_the_note_leaves_the_offset_while_records_are_replayed(effect: int) -> None:
     topic = topic_of([LOG])
     cluster, url = Cluster(topic), f"memory://{uuid.uuid4()}"
     crashed = worker_on(cluster, Script({effect: "crash"}), url, [2])
-    crashed.keeper._interval_records = None  # no checkpoint: all of it is to be replayed
+    crashed.keeper._timetable.interval_records = None  # no checkpoint: all of it is to be replayed
     crashed.startup()
     with pytest.raises(Crash):
         crashed.run(Stop(cluster))

@@ -197,6 +197,12 @@ def test_buckets_are_every_depth_of_every_proven_width_and_the_deep_ones(stepped
     assert set(deep) <= {(depth, width) for depth in DEEP_DEPTHS for width in DEEP_WIDTHS}
 
 
+def test_a_network_that_xla_rewrites_when_its_weights_are_constants_is_stepped_all_the_same() -> None:
+    """With constants, places in a block show in an LSTM of one unit."""
+    model = sequential(L.LSTM(1, return_sequences=True), L.Dense(1, activation="sigmoid"))
+    assert certify(model, StepModel(model), seeds=(1,)).largest_difference <= TOLERANCE
+
+
 def test_the_background_thread_offers_every_bucket() -> None:
     stepped = StepModel(MODELS["no state"]())
     stepped.start_compiling()

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import CheckpointDamaged, CheckpointOfOtherModel, StateRefused
+from worker.errors import CheckpointDamaged, CheckpointOfNewerVersion, CheckpointOfOtherModel, StateRefused
+from worker.note import Note, former_partitions
 from worker.records import Position
-from worker.recovery import Log, Note, Policies, Saved, Start, choose_start, former_partitions
+from worker.recovery import Log, Policies, Saved, Start, choose_start
 
 DIGEST, OTHER = "a1" * 32, "b2" * 32
 
@@ -63,6 +64,23 @@ def test_the_newest_sound_checkpoint_at_or_below_the_committed_offset_is_used(
             begin(committed, store, low=low, origin=None)
 
 
+def test_behind_a_newer_checkpoint_an_older_one_or_the_log_serves_and_else_the_newer_version_is_asked_for() -> None:
+    newer: dict[int, Saved | Exception] = {600: CheckpointOfNewerVersion("format version 9")}
+    start = begin(700, {**newer, 500: saved(500)})
+    assert (start.next_offset, start.committed, start.saved) == (500, 700, saved(500))
+    assert begin(700, newer).next_offset == 0
+    with pytest.raises(StateRefused, match=r"format version 9.* Run the cellstream that wrote the newer checkpoints"):
+        begin(700, newer, low=1)
+    with pytest.raises(StateRefused, match="Point `checkpoints` at"):
+        begin(700, {600: CheckpointDamaged("flipped")}, low=1)
+
+
+@pytest.mark.parametrize("policy", ["on_lost_state", "on_model_change"])
+def test_a_note_of_a_newer_version_is_refused_whatever_the_policies_say(policy: str) -> None:
+    with pytest.raises(StateRefused, match="version 2, this cellstream reads version 1"):
+        begin(700, {600: saved(600)}, remark="cellstream/2 origin=0", **{policy: "fresh"})
+
+
 def test_a_new_group_begins_where_it_was_told_and_notes_it() -> None:
     assert begin(None, low=5) == Start(5, 5, 5, None, "new group, earliest")
     assert begin(None, start_from="latest").next_offset == 1000
@@ -75,7 +93,7 @@ def test_without_checkpoints_the_log_is_replayed_when_it_reaches_back_to_the_gro
         begin(700, low=21, origin=20)
 
 
-@pytest.mark.parametrize("remark", ["", "somebody else's note", "cellstream origin=x"])
+@pytest.mark.parametrize("remark", ["", "somebody else's note", "cell origin=0"])
 def test_an_offset_without_our_note_is_no_proof_of_where_the_group_began(remark: str) -> None:
     with pytest.raises(StateRefused, match="on_lost_state"):
         begin(700, low=0, remark=remark)

@@ -59,6 +59,12 @@ def test_settings_are_frozen_and_topics_differ() -> None:
         Settings().group_id = "other"  # type: ignore[misc]
 
 
+def test_a_sampling_ratio_without_spans_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"trace_sampling_ratio: .* set trace=spans"):
+        load_settings({"trace": "headers", "trace_sampling_ratio": "0.1"}, {}, None)
+    assert load_settings({"trace": "spans", "trace_sampling_ratio": "0.1"}, {}, None).trace_sampling_ratio == 0.1
+
+
 def test_a_file_that_cannot_be_read_is_a_problem_and_not_a_traceback(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere\.toml"):
         load_settings({}, {}, tmp_path / "nowhere.toml")

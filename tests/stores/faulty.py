@@ -21,6 +21,7 @@ class Bucket:
         self.now = 0.0
         self.found: dict[str, tuple[bytes, str, float]] = {}
         self.listed: dict[str, int] | None = None  # a listing of the past, where there is one
+        self.keeps: tuple[str, ...] = ("create", "replace")  # conditions; the others are ignored
         self._tags = count(1)
 
     def put(self, key: str, content: bytes) -> None:
@@ -49,7 +50,8 @@ class FaultyObjects(Objects):
     def swap(self, key: str, content: bytes, tag: str | None) -> None:
         fault = self.begin("swap", key)
         found = self.bucket.found.get(key)
-        if (None if found is None else found[1]) != tag:
+        kept = ("create" if tag is None else "replace") in self.bucket.keeps
+        if kept and (None if found is None else found[1]) != tag:
             self.end(fault)
             raise Outdated(key)
         self.bucket.put(key, content)

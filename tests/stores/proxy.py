@@ -6,6 +6,7 @@ hang                      no answer until the proxy is closed
 lose                      let the store do it, and hang up without its answer
 tear                      send half of the request's body to the store, then hang up on both sides
 tear answer               send half of the answer's body, then hang up
+ignore                    as a store that ignores conditions: where it refuses, say that it was done
 """
 
 from __future__ import annotations
@@ -24,6 +25,13 @@ REFUSALS = {
 }
 
 
+def _kind(method: str, path: str) -> str:
+    """What a request asks for, in any of the three protocols."""
+    if method == "HEAD" or (method == "GET" and path.startswith("/storage/v1/b/") and "/o/" in path):
+        return "look"
+    return {"GET": "read", "PUT": "write", "POST": "write", "DELETE": "remove"}[method]
+
+
 class Proxy:
     """A proxy that runs while it is entered.
 
@@ -31,12 +39,13 @@ class Proxy:
         upstream: HOST:PORT of the store.
 
     Attributes:
-        harm: says for a method and a path what is done to a request; None lets it through.
-        requests: method and path of all that came.
+        harm: says for a kind ("read", "look", "write", "remove") and a path what is done to a request; None lets it
+            through.
+        requests: kind and path of all that came.
     """
 
     def __init__(self, upstream: str) -> None:
-        self.harm: Callable[[str, str], str | None] = lambda method, path: None
+        self.harm: Callable[[str, str], str | None] = lambda kind, path: None
         self.requests: list[tuple[str, str]] = []
         self._closing = threading.Event()
         proxy = self
@@ -67,12 +76,12 @@ class Proxy:
         self._server.shutdown()
         self._server.server_close()
 
-    def once(self, harm: str, method: str, path: str) -> Callable[[], bool]:
-        """Do harm to the first request of a method whose path has this in it; returns whether it came."""
+    def once(self, harm: str, kind: str, path: str) -> Callable[[], bool]:
+        """Do harm to the first request of a kind whose path has this in it; returns whether it came."""
         done = threading.Event()
 
         def plan(found: str, where: str) -> str | None:
-            if found != method or path not in where or done.is_set():
+            if found != kind or path not in where or done.is_set():
                 return None
             done.set()
             return harm
@@ -80,14 +89,17 @@ class Proxy:
         self.harm = plan
         return done.is_set
 
-    def did(self, method: str, path: str) -> bool:
+    def did(self, kind: str, path: str) -> bool:
         """Whether such a request has come."""
-        return any(found == method and path in where for found, where in list(self.requests))
+        return any(found == kind and path in where for found, where in list(self.requests))
 
     def _handle(self, request: Any, upstream: str) -> None:
         body = request.rfile.read(int(request.headers.get("Content-Length", 0)))
-        self.requests.append((request.command, request.path))
-        harm = self.harm(request.command, request.path)
+        kind, path = _kind(request.command, request.path), request.path
+        if request.command == "POST":
+            path += body[:300].decode("latin-1")  # Google's uploads may have the name there
+        self.requests.append((kind, path))
+        harm = self.harm(kind, path)
         request.close_connection = harm is not None
         if harm in REFUSALS:
             self._refuse(request, *REFUSALS[harm])
@@ -120,7 +132,7 @@ class Proxy:
             content = answer.read()
             if harm == "lose":
                 return
-            request.send_response(answer.status)
+            request.send_response(201 if harm == "ignore" and answer.status in (409, 412) else answer.status)
             for name, value in answer.headers.items():
                 if name.lower() not in ("transfer-encoding", "connection", "content-length", "date", "server"):
                     request.send_header(name, value)

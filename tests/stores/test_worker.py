@@ -1,13 +1,11 @@
-"""A whole worker whose checkpoints are in S3, on a real broker: an outage, kill -9, and a restore, exactly once."""
+"""A whole worker whose checkpoints are in an object store, on a real broker: an outage, kill -9, and a restore."""
 
 from __future__ import annotations
 
 import re
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
-import boto3
 import pytest
 
 from tests.brokers.fixtures import TestCluster
@@ -15,8 +13,9 @@ from tests.brokers.process import Process
 from tests.chaos.checker import Watch, hold
 from tests.chaos.traffic import publish
 from tests.deployment import Deployment, until, until_read
+from tests.stores.clouds import Cloud
 from tests.stores.proxy import Proxy
-from tests.stores.servers import Server
+from tests.stores.servers import KINDS, REAL, Server
 from worker.checkpoint.pointer import NAME
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
@@ -39,9 +38,10 @@ def said(worker: Process, event: str) -> int:
     return worker.tail(1_000_000).count(event)
 
 
+@pytest.mark.parametrize("server", KINDS if REAL else ["s3"], indirect=True)
 @pytest.mark.timeout(600)
 def test_store_that_is_down_delays_checkpoints_and_no_record_and_a_killed_worker_comes_back_exactly_once(
-    kafka: TestCluster, artifact: Path, server: Server, proxy: Proxy, url: str, tmp_path: Path
+    kafka: TestCluster, artifact: Path, server: Server, cloud: Cloud, proxy: Proxy, url: str, tmp_path: Path
 ) -> None:
     deployment = Deployment.create(
         kafka, artifact, tmp_path, "--checkpoints", url, "--checkpoint-interval-s", "0.5", "--poll-records", "500"
@@ -55,9 +55,9 @@ def test_store_that_is_down_delays_checkpoints_and_no_record_and_a_killed_worker
         inputs += publish(kafka, deployment.input_topic, RECORDS)
         worker = deployment.start_worker()
         until_read(watch, samples(), worker)
-        until(lambda: proxy.did("PUT", NAME) and store_up(worker), "a checkpoint", worker)
+        until(lambda: proxy.did("write", NAME) and store_up(worker), "a checkpoint", worker)
 
-        proxy.harm = lambda method, path: "refuse"
+        proxy.harm = lambda kind, path: "refuse"
         inputs += publish(kafka, deployment.input_topic, RECORDS)
         until_read(watch, samples(), worker)  # no record waits for the store
         until(lambda: said(worker, "checkpoint_failed") > 0 and not store_up(worker), "a failed checkpoint", worker)
@@ -65,22 +65,14 @@ def test_store_that_is_down_delays_checkpoints_and_no_record_and_a_killed_worker
         inputs += publish(kafka, deployment.input_topic, RECORDS)
         worker = deployment.start_worker()
         until(lambda: said(worker, "restore_postponed") > 0 and not store_up(worker), "a wait for the store", worker)
-        proxy.harm = lambda method, path: None
+        proxy.harm = lambda kind, path: None
         until_read(watch, samples(), worker)
         assert said(worker, "source=checkpoint"), worker.tail()
         until(lambda: store_up(worker), "the store again", worker)
         assert worker.stop() == 0, worker.tail()
-    for key, content in objects_of(server, url):
+    for key, content in cloud.contents(server.endpoint, url.split("/")[2]).items():
         path = deployment.checkpoints / key.removeprefix("some/prefix/")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     assert len(list(deployment.checkpoints.rglob("*.h5"))) >= 4
     assert hold(deployment, inputs, watch=watch) == []
-
-
-def objects_of(server: Server, url: str) -> Iterator[tuple[str, bytes]]:
-    """Everything in the bucket, by the provider's own client."""
-    client = boto3.client("s3", endpoint_url=server.endpoint)
-    bucket = url.split("/")[2]
-    for entry in client.list_objects_v2(Bucket=bucket)["Contents"]:
-        yield entry["Key"], client.get_object(Bucket=bucket, Key=entry["Key"])["Body"].read()

@@ -1,8 +1,18 @@
 """Checkpoints of partition state: the names that the rest of the worker uses.
 
-`file` writes a snapshot as HDF5 and `reader` reads it back, trusting nothing;
-`folders` publishes files atomically in a directory or an fsspec store; `store` names,
-verifies and collects them; `writer` does the writing on a background thread.
+What is in here, from the top:
+
+    writer            a thread that writes snapshots, and removes the files that they make superfluous
+      store           the checkpoints of a group: named by offset and digest, verified, collected
+        file, reader  a snapshot as HDF5, and back, trusting nothing; hdf5_io is what both need
+        packing       files compressed and encrypted
+        folders       where files lie: a directory, an object store, or what else fsspec reaches
+          remote      object stores: files that never change, and a pointer that is put on a condition
+            pointer     what it says
+            conditions  whether the store keeps conditions at all
+            objects     what is asked of a store; s3, gcs and azure are how it is asked
+
+Only `folders` and what is below it know one store from another.
 """
 
 from __future__ import annotations

@@ -10,6 +10,8 @@ The file has:
     timesteps, starts, start_samples, times, offsets   (n,) int64
     next_timesteps, seen_timesteps   (n,) int64, where the order of timesteps is judged
     last_values     (n, features) float32, where missing numbers become the last ones
+
+A file says the lowest format version by which it can be read: 1, or 2 where it has one of the last three columns.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from worker.checkpoint.hdf5_io import UnfailingFile
 if TYPE_CHECKING:
     from worker.artifact import StateSlot
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+PLAIN_VERSION = 1
 MAX_TEXT = 4096
 # Rows copied at a time: few enough for the cache, enough to make the calls few. Each call gives the GIL away and asks
 # for it again, and a busy loop is interrupted for it: with 8,192 a write took a third longer beside one.
@@ -172,7 +175,8 @@ def write_file(file: BinaryIO, snapshot: AnySnapshot, layout: Sequence[StateSlot
     assert streams.take("states", 0, 0).shape == (0, width), "states do not fit the layout"
     target = UnfailingFile(file)
     with h5py.File(target, "w", libver="v110") as h5:
-        h5.attrs.create("format_version", FORMAT_VERSION, dtype="<i8")
+        version = FORMAT_VERSION if streams.optional else PLAIN_VERSION
+        h5.attrs.create("format_version", version, dtype="<i8")
         for name in NUMBERS:
             h5.attrs.create(name, getattr(snapshot, name), dtype="<i8")
         for name in TEXTS:

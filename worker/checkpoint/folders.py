@@ -20,6 +20,8 @@ from uuid import uuid4
 
 import fsspec
 
+from worker.checkpoint.azure import AzureObjects
+from worker.checkpoint.gcs import GcsObjects
 from worker.checkpoint.objects import Objects
 from worker.checkpoint.remote import RemoteFolders
 from worker.checkpoint.s3 import S3Objects
@@ -30,7 +32,15 @@ from worker.setting_files import masked
 TEMPORARY = ".tmp-"
 
 # Scheme of a URL -> the extra that brings the adapter, and what speaks to the store.
-STORES: dict[str, tuple[str, Callable[[str], Objects]]] = {"s3": ("s3", S3Objects), "s3a": ("s3", S3Objects)}
+STORES: dict[str, tuple[str, Callable[[str], Objects]]] = {
+    "s3": ("s3", S3Objects),
+    "s3a": ("s3", S3Objects),
+    "gs": ("gcs", GcsObjects),
+    "gcs": ("gcs", GcsObjects),
+    "abfs": ("azure", AzureObjects),
+    "abfss": ("azure", AzureObjects),
+    "az": ("azure", AzureObjects),
+}
 
 COPY_BYTES = 8 * 1024 * 1024
 

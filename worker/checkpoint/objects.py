@@ -123,6 +123,15 @@ def modified_s(entry: dict[str, Any]) -> float | None:
     return None
 
 
+def timeouts_of(protocol: str) -> dict[str, float]:
+    """`connection_timeout` and `read_timeout` in seconds: what fsspec's own configuration says, or ours."""
+    given = options_of(protocol)
+    return {
+        "connection_timeout": given.get("connection_timeout", CONNECT_S),
+        "read_timeout": given.get("read_timeout", READ_S),
+    }
+
+
 def options_of(protocol: str) -> dict[str, Any]:
     """What fsspec's own configuration (its files and `FSSPEC_*` variables) says of a protocol."""
     return dict(fsspec.config.conf.get(protocol, {}))

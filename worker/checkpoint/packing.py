@@ -22,7 +22,7 @@ from contextlib import contextmanager
 from typing import Any, BinaryIO
 
 from worker.checkpoint.hdf5_io import move_all
-from worker.errors import CheckpointDamaged, UsageError
+from worker.errors import CheckpointDamaged, CheckpointOfNewerVersion, UsageError
 
 MAGIC = b"CELLPACK"
 VERSION = 1
@@ -95,6 +95,7 @@ class Packing:
             max_bytes: of which the unpacked file may have no more.
 
         Raises:
+            CheckpointOfNewerVersion: it is packed in a way of later.
             CheckpointDamaged: it is not as `pack` leaves it, or its key is not here.
         """
         packed = file.read(len(MAGIC)) == MAGIC
@@ -115,6 +116,10 @@ class Packing:
     def _pieces(self, file: BinaryIO) -> Iterator[bytes]:
         head = _exactly(file, _HEAD.size)
         _, version, compressed, encrypted, piece_bytes = _HEAD.unpack(head)
+        if version > VERSION:
+            raise CheckpointOfNewerVersion(
+                f"is packed in the way of a newer cellstream (version {version}), this one unpacks {VERSION}"
+            )
         if version != VERSION or compressed > 1 or encrypted > 1 or not 0 < piece_bytes <= _MAX_PIECE_BYTES:
             raise CheckpointDamaged(f"is packed in a way (version {version}) that this cellstream does not know")
         cipher = None

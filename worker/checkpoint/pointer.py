@@ -1,6 +1,9 @@
 """The pointer of a partition: one small object that names its checkpoints, and is put after them.
 
 JSON: {"format": 1, "writer": who put it, "put": which of all puts, "checkpoints": {file name: size in bytes}}
+
+In no format may it say more of a checkpoint than the names of the files tell: then a listing can take the place of a
+pointer that cannot be read, and a worker that does not know a pointer's format may put one of its own there.
 """
 
 from __future__ import annotations
@@ -56,7 +59,7 @@ class Pointer:
 
     @classmethod
     def decode(cls, content: bytes) -> Pointer | None:
-        """What is stored; None when it is damaged, or of a newer format."""
+        """What is stored; None when it is damaged, or of a newer format (`problem` tells which)."""
         try:
             stored: Any = json.loads(content)
             files = stored["checkpoints"]
@@ -66,6 +69,15 @@ class Pointer:
             return cls(str(stored["writer"]), str(stored["put"]), dict(files)) if fits else None
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
+
+
+def problem(content: bytes) -> str:
+    """Why a stored pointer cannot be decoded."""
+    try:
+        found = json.loads(content)["format"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return "damaged"
+    return f"of format {str(found)[:20]}, this cellstream reads {FORMAT}" if found != FORMAT else "damaged"
 
 
 def offset_of(name: str) -> int:

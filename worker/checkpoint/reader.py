@@ -25,13 +25,14 @@ from worker.checkpoint.file import (
     MAX_TEXT,
     NUMBERS,
     OPTIONAL,
+    PLAIN_VERSION,
     ROWS,
     TEXTS,
     Snapshot,
     cuts_of,
 )
 from worker.checkpoint.hdf5_io import WholeFile
-from worker.errors import CheckpointDamaged, CheckpointOfOtherModel
+from worker.errors import CheckpointDamaged, CheckpointOfNewerVersion, CheckpointOfOtherModel
 
 if TYPE_CHECKING:
     from worker.artifact import StateSlot
@@ -55,6 +56,7 @@ def read_file(
 
     Raises:
         CheckpointOfOtherModel: a sound file, but its states are laid out otherwise.
+        CheckpointOfNewerVersion: a file of a later format.
         CheckpointDamaged: anything else that is not as `write_file` leaves it.
     """
     size = file.seek(0, os.SEEK_END)
@@ -77,8 +79,12 @@ class _Reader:
 
     def snapshot(self, layout: Sequence[StateSlot] | None, into: npt.NDArray[Any] | None) -> Snapshot:
         version = self.number(self.h5, "format_version")
-        if version != FORMAT_VERSION:
-            raise CheckpointDamaged(f"format version {version}, this cellstream reads {FORMAT_VERSION}")
+        if version > FORMAT_VERSION:
+            raise CheckpointOfNewerVersion(
+                f"format version {version} of a newer cellstream, this one reads {PLAIN_VERSION} to {FORMAT_VERSION}"
+            )
+        if version < PLAIN_VERSION:
+            raise CheckpointDamaged(f"format version {version}, which there never was")
         numbers: dict[str, Any] = {name: self.number(self.h5, name) for name in NUMBERS}
         texts: dict[str, Any] = {name: self.text(self.h5, name) for name in TEXTS}
         optional = [name for name in OPTIONAL if name in self.h5]

@@ -18,9 +18,14 @@ from collections.abc import Callable
 from typing import Any, BinaryIO
 from uuid import uuid4
 
+import structlog
+
+from worker.checkpoint.conditions import require_conditions
 from worker.checkpoint.objects import Objects, Outdated, modified_s
-from worker.checkpoint.pointer import MAX_BYTES, NAME, Pointer, offset_of
+from worker.checkpoint.pointer import CHECKPOINT_NAME, MAX_BYTES, NAME, Pointer, offset_of, problem
 from worker.errors import StoreUnavailable, TransientFault
+
+log = structlog.get_logger(__name__)
 
 # Others may put a pointer between our look and our put; each time that we lose, somebody has won.
 PUTS = 8
@@ -43,6 +48,7 @@ class RemoteFolders:
         self._objects = objects
         self._now = now
         self._writer = uuid4().hex
+        self._proven = False
         self._seen: dict[str, Pointer] = {}  # folder -> its pointer when it was last looked at
         self._swept_at: dict[str, float] = {}
 
@@ -55,6 +61,12 @@ class RemoteFolders:
         pointer, _ = self._look(folder)
         self._seen[folder] = pointer
         return dict(pointer.files)
+
+    def prove(self, folder: str) -> None:
+        """See `conditions`; the store is asked until it has answered."""
+        if not self._proven:
+            require_conditions(self._objects, f"{folder}/probe-{self._writer}")
+            self._proven = True
 
     def publish(self, folder: str, build: Callable[[BinaryIO], str]) -> tuple[str, int]:
         """Build, upload, then point to it; see above."""
@@ -97,11 +109,12 @@ class RemoteFolders:
         self._delete(f"{folder}/{name}")
 
     def sweep(self, folder: str, older_than_s: float) -> list[str]:
-        """Delete objects that no pointer names and that are older than a day; looked for once an hour."""
+        """Delete checkpoints that no pointer names and that are older than a day; looked for once an hour."""
         if time.monotonic() - self._swept_at.get(folder, float("-inf")) < SWEEP_EVERY_S:
             return []
-        listed = [entry for entry in self._objects.list(folder) if entry["type"] == "file"]
-        named = {*self._look(folder)[0].files, NAME}  # asked after the listing: what it names was there before
+        files = (entry for entry in self._objects.list(folder) if entry["type"] == "file")
+        listed = [entry for entry in files if CHECKPOINT_NAME.fullmatch(_last(entry))]  # the rest is not this format's
+        named = self._look(folder)[0].files  # asked after the listing: what it names was there before
         removed = []
         for entry in listed:
             modified = modified_s(entry)
@@ -116,6 +129,8 @@ class RemoteFolders:
         """The pointer and its tag. Where it is missing or damaged, a listing has to do: names tell everything."""
         found = self._objects.read(f"{folder}/{NAME}", MAX_BYTES)
         pointer = None if found is None else Pointer.decode(found[0])
+        if pointer is None and found is not None:
+            log.warning("pointer_passed_over", folder=folder, reason=problem(found[0]), instead="a listing")
         if pointer is None:
             listed = (entry for entry in self._objects.list(folder) if entry["type"] == "file")
             pointer = Pointer.of_listing({_last(entry): int(entry["size"] or 0) for entry in listed})

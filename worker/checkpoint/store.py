@@ -99,6 +99,16 @@ class CheckpointStore:
         """Whether it is in an object store, which may take long to answer."""
         return isinstance(self.folders, RemoteFolders)
 
+    def prove(self) -> None:
+        """Make sure that the store can do what publishing asks of it; nothing where that was asked before.
+
+        Raises:
+            UsageError: it cannot.
+            StoreUnavailable: it did not answer.
+        """
+        if isinstance(self.folders, RemoteFolders):
+            self.folders.prove(self.group)
+
     def write(self, snapshot: AnySnapshot) -> CheckpointRef:
         """Write a snapshot durably; it is visible to others when this returns, or not at all.
 
@@ -156,7 +166,8 @@ class CheckpointStore:
 
         Raises:
             CheckpointOfOtherModel: sound, but its states have another layout than this store's.
-            CheckpointDamaged: gone, truncated, altered, misnamed, of another format version or not plausible.
+            CheckpointOfNewerVersion: of a later format than this cellstream reads.
+            CheckpointDamaged: gone, truncated, altered, misnamed or not plausible.
             StoreUnavailable: the store failed.
         """
         try:
@@ -236,7 +247,7 @@ class CheckpointStore:
             try:
                 plain = stack.enter_context(self.packing.unpacked(file, self.max_bytes))
             except CheckpointDamaged as fault:
-                raise CheckpointDamaged(f"{ref.path}: {fault}") from fault
+                raise type(fault)(f"{ref.path}: {fault}") from fault
             yield plain
 
     def _ref(self, topic: str, partition: int, name: str, size: int) -> CheckpointRef | None:

@@ -154,6 +154,7 @@ class CheckpointWriter:
 
     def _write(self, snapshot: AnySnapshot) -> None:
         begun = self.timer()
+        self.store.prove()  # the store may not have answered when the partition was restored
         ref = self.store.write(snapshot)
         with self._changed:
             self._results.append(Written(ref, self.timer() - begun, snapshot.created_ms))

@@ -6,7 +6,6 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Mapping
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from worker.artifact import (
     FORMAT_VERSION,
     MANIFEST_NAME,
     MODEL_NAME,
+    PLAIN_VERSION,
     Artifact,
     Manifest,
     StateType,
@@ -24,6 +24,7 @@ from worker.artifact import (
 )
 from worker.decision import DecisionRule
 from worker.errors import ArtifactRefused
+from worker.installed import installed_version
 from worker.model.graph import StepGraph
 from worker.model.keras_file import model_bytes, open_model
 from worker.model.parity import certify
@@ -63,7 +64,7 @@ def write(
                 "them in float32" + (", or try float16, which is finer" if state_dtype == "bfloat16" else "") + "."
             )
     manifest = Manifest(
-        format_version=FORMAT_VERSION,
+        format_version=PLAIN_VERSION if state_dtype == "float32" and decision is None else FORMAT_VERSION,
         model_digest=hashlib.sha256(content).hexdigest(),
         features=features,
         classes=classes,
@@ -75,7 +76,7 @@ def write(
         scaling=None if scaling is None else dict(scaling),
         training=None if training is None else dict(training),
         decision=decision,
-        versions={name: version(name) for name in ("cellstream", "keras", "numpy", "tensorflow")},
+        versions={name: installed_version(name) for name in ("cellstream", "keras", "numpy", "tensorflow")},
     )
     # The manifest goes last: it makes the directory an artifact. A reader in between finds a digest that does not fit
     # and refuses; it never finds a wrong model.

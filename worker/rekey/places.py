@@ -13,6 +13,7 @@ from typing import Literal
 
 from worker.errors import StateRefused
 from worker.kafka import Survey
+from worker.note import require_foreign
 from worker.records import Position
 
 NOTE = re.compile(r"cellstream rekey topic=(\S*) partitions=(\d+)$")
@@ -48,6 +49,8 @@ class Places:
             return low if added or self.start_from == "earliest" else high
         where = f"{self.topic}[{partition}]"
         noted = NOTE.match(position.note)
+        if noted is None:
+            require_foreign(position)
         if noted is not None and self.topic_id and noted[1] not in ("", self.topic_id):
             raise StateRefused(
                 f"{where}: the committed offset {position.offset} is of another topic of this name (ID {noted[1]}, now "

@@ -27,7 +27,7 @@ from tests.chaos.checker.contract import Partition
 from tests.chaos.checker.keras_reference import Answers
 from tests.chaos.checker.records import Input, Rules, Violation
 
-FORMAT_VERSION = 1
+FORMAT_VERSIONS = (1, 2)
 NAME = re.compile(r"(\d{20})-([0-9a-f]{64})\.h5")
 COLUMNS = ("timesteps", "starts", "start_samples", "times", "offsets")
 STATE_TOLERANCE = 1e-5
@@ -85,7 +85,7 @@ def load_all(files: Iterable[Path], digest: str | None = None) -> Iterator[Check
         if hashlib.sha256(content).hexdigest() != named[2]:
             continue
         with h5py.File(file, "r") as h5:
-            if h5.attrs["format_version"] != FORMAT_VERSION:
+            if h5.attrs["format_version"] not in FORMAT_VERSIONS:
                 continue
             if digest is not None and _text(h5.attrs["artifact_digest"]) != digest:
                 continue

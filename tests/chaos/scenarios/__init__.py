@@ -3,7 +3,7 @@
 `SCENARIOS` has them all: every row of the fault table, and every fault that the issue of the chaos suite names.
 """
 
-from tests.chaos.scenarios import crashes, network, operators, outages, rebalances, store, streams, zombies
+from tests.chaos.scenarios import crashes, network, operators, outages, rebalances, store, streams, upgrades, zombies
 from tests.chaos.scenarios.context import Context
 from tests.chaos.scenarios.registry import SCENARIOS, Scenario, Skipped
 
@@ -19,5 +19,6 @@ __all__ = [
     "rebalances",
     "store",
     "streams",
+    "upgrades",
     "zombies",
 ]
