@@ -16,7 +16,7 @@ CPU := --override requirements/worker.in
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak fuzz stores test-image audit sbom lock clean
+.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak endurance fuzz stores test-image audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -61,6 +61,9 @@ soak: $(VENV)/test.stamp  ## a random mix of all faults: make soak ARGS='--kills
 
 test-upgrade: $(VENV)/test.stamp  ## workers of an earlier commit and today's in one group, there and back (FROM=commit): ten minutes
 	@$(if $(FROM),UPGRADE_FROM=$(FROM)) $(BIN)/python -m tests.chaos run 'upgrade:*' $(if $(SEED),--seed $(SEED)) $(ARGS)
+
+endurance: $(VENV)/test.stamp  ## streams that come and go at half of the greatest rate, docs/reliability.md: two hours; ARGS='--minutes 10'
+	@$(BIN)/python -m tests.bench.endurance --write $(ARGS)
 
 fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone
 	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -77,7 +77,7 @@ def _rates(rates: Mapping[str, Sequence[float]], path: Path) -> Path:
     axes.set_xscale("log")
     axes.set_xlim(right=10 * max(found.max for found in spreads.values()))
     axes.set_xlabel("samples/s")
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _percentiles(curves: Mapping[str, Sequence[float]], path: Path) -> Path:
@@ -94,7 +94,7 @@ def _percentiles(curves: Mapping[str, Sequence[float]], path: Path) -> Path:
     axes.set_ylabel("ms")
     axes.set_ylim(bottom=0)
     axes.legend()
-    return _save(figure, path)
+    return save(figure, path)
 
 
 def _figure(height: float) -> tuple[Any, Any]:
@@ -104,7 +104,7 @@ def _figure(height: float) -> tuple[Any, Any]:
     return figure, figure.add_subplot()
 
 
-def _save(figure: Any, path: Path) -> Path:
+def save(figure: Any, path: Path) -> Path:
     """The same numbers give the same file."""
     import matplotlib as mpl
 

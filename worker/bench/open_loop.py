@@ -14,7 +14,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
+from itertools import cycle, islice
 
 import numpy as np
 from confluent_kafka import Producer
@@ -25,19 +27,18 @@ from worker.settings import Settings
 
 LEAD_MS = 200
 SEED = 11
+DRAWN = 1_000_003  # of streams, then from the first again; a prime, so that other values come then
 
 
-def publish(settings: Settings, rate: float, seconds: float, streams: int, features: int) -> dict[str, float]:
-    """Send `rate` samples a second to the input topic.
+def publish(
+    settings: Settings, rate: float, seconds: float, records: Iterator[tuple[bytes, bytes]]
+) -> dict[str, float]:
+    """Send `rate` records a second, each a value and its key, to the input topic.
 
     Returns:
         `sent`; `begun_ms`, the timestamp of the first; `late_ms`, how late the 99th percentile was handed over.
     """
-    random = np.random.default_rng(SEED)
-    values = Traffic(features).values(random)
-    keys = [b"stream-%05d" % i for i in range(streams)]
     total = int(rate * seconds)
-    numbers = random.integers(0, streams, total).tolist()
     producer = Producer(
         {
             **settings.kafka_conf(),
@@ -53,15 +54,20 @@ def publish(settings: Settings, rate: float, seconds: float, streams: int, featu
     topic, produce = settings.input_topic, producer.produce
     begun_ms = math.ceil(time.time() * 1000) + LEAD_MS
     sent, tick = 0, 0
-    late: list[float] = []
+    late = array("f")
     while sent < total:
         intended_ms = begun_ms + tick
         wait_s = intended_ms / 1000 - time.time()
         if wait_s > 0:
             time.sleep(wait_s)
         until = min(total, int((tick + 1) * rate / 1000))
-        for i in range(sent, until):
-            produce(topic, values[i % len(values)], keys[numbers[i]], timestamp=intended_ms)
+        for value, key in islice(records, until - sent):
+            while True:
+                try:
+                    produce(topic, value, key, timestamp=intended_ms)
+                    break
+                except BufferError:  # the broker is behind; waiting for it counts as late
+                    producer.poll(0.05)
         sent, tick = until, tick + 1
         producer.poll(0)
         late.append(time.time() * 1000 - intended_ms)
@@ -70,11 +76,20 @@ def publish(settings: Settings, rate: float, seconds: float, streams: int, featu
     return {"sent": sent, "begun_ms": begun_ms, "late_ms": float(np.percentile(late, 99))}
 
 
+def samples(streams: int, features: int) -> Iterator[tuple[bytes, bytes]]:
+    """Samples of streams drawn at random, without an end."""
+    random = np.random.default_rng(SEED)
+    values = Traffic(features).values(random)
+    keys = [b"stream-%05d" % i for i in range(streams)]
+    return zip(cycle(values), cycle(keys[i] for i in random.integers(0, streams, DRAWN).tolist()), strict=False)
+
+
 def main(arguments: Sequence[str]) -> None:
     """Publish, and say how it went."""
     rate, seconds, streams, features = arguments
     settings = load_settings({}, os.environ, None)
-    print(json.dumps(publish(settings, float(rate), float(seconds), int(streams), int(features))))
+    records = samples(int(streams), int(features))
+    print(json.dumps(publish(settings, float(rate), float(seconds), records)))
 
 
 if __name__ == "__main__":
