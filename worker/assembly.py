@@ -21,6 +21,7 @@ from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import FatalFault, Refused, UsageError
+from worker.event_writer import EventWriter
 from worker.field_paths import field_path, parse_path, timestep_path
 from worker.health import Health, pages
 from worker.http_server import Serving
@@ -90,15 +91,17 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     engine = Engine(
         TimedModel(model, metrics),
         Reader(codec, settings.stream_id_from, _timestep_header(settings), _judge(settings, codec)),
-        _encoder(settings, manifest.classes, artifact.digest[:12], decisions),
+        EventWriter(
+            _encoder(settings, manifest.classes, artifact.digest[:12], decisions),
+            settings.closing_events,
+            settings.output_per == "record",
+            _cloud_events(settings),
+        ),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,
-        settings.closing_events,
-        settings.output_per == "record",
         _order(settings),
         settings.missing == "last",
-        _cloud_events(settings),
         tracing,
     )
     packing = Packing(compress=settings.checkpoint_compression == "zstd", keys=keys_of(settings.checkpoint_secret))

@@ -23,6 +23,7 @@ from rich.table import Table
 from worker.codecs import Float32Codec, JsonCodec
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
+from worker.event_writer import EventWriter
 from worker.model.tensorflow_setup import setup_tensorflow
 from worker.reading import Reader
 from worker.records import RecordBatch
@@ -100,13 +101,14 @@ def case(
     """A partition with so many live streams, and what gives it the next poll."""
     limits = 1_000_000, 10_000
     codec = Float32Codec(FEATURES, *limits) if float32 else JsonCodec(["x", "y", "z"], *limits)
-    engine = Engine(model, Reader(codec), ProbabilityEncoder(["p"], "0" * 12), "samples", event_per_record=per_record)
+    encoder = ProbabilityEncoder(["p"], "0" * 12)
+    engine = Engine(model, Reader(codec), EventWriter(encoder, per_record=per_record), "samples")
     state = PartitionState(0, streams, model.initial_state, 0)
     ids = [b"stream-%d" % i for i in range(streams)]
     state.load(
         ids, states=np.zeros((streams, len(model.initial_state)), np.float32), timesteps=np.ones(streams, np.int64)
     )
-    state.prefixes = [engine._encoder.prefix(stream_id, 0, 0, 0) for stream_id in ids]  # answered before
+    state.prefixes = [encoder.prefix(stream_id, 0, 0, 0) for stream_id in ids]  # answered before
     rng, records, turns = np.random.default_rng(3), samples // chunk, count()
 
     def poll() -> None:

@@ -17,10 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from worker.engine import Engine, Piece
+from worker.engine import Engine
 from worker.errors import TransientFault
 from worker.keeper import StateKeeper
 from worker.loop import Worker
+from worker.piece import Piece
 from worker.records import Outcome, Position, RecordBatch
 from worker.restoring import Restores
 from worker.state import PartitionState

@@ -22,6 +22,7 @@ from worker.decision import DecisionRule
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import ArtifactRefused
+from worker.event_writer import EventWriter
 from worker.frozen import COLUMNS
 from worker.model.tensorflow_setup import setup_tensorflow
 from worker.msgpack_encoding import MsgpackEncoder, json_of
@@ -76,7 +77,7 @@ def engine_of(rule: dict[str, Any], encoder: type[ProbabilityEncoder] = Probabil
     made = encoder(["yes"], "0123456789ab", RULE.classes)
     reader = Reader(JsonCodec(["x", "y"], 10_000, 100))
     model = DecidingSum(FEATURES, BUCKETS)
-    return Engine(model, reader, made, "in", rule["sequence_length"], idle, True, rule["per_record"])
+    return Engine(model, reader, EventWriter(made, True, rule["per_record"]), "in", rule["sequence_length"], idle)
 
 
 def state_of(rule: dict[str, Any]) -> PartitionState:

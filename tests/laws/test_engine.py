@@ -14,6 +14,7 @@ from tests.laws.reference import LeakySum, Reference
 from worker.codecs import Float32Codec, JsonCodec
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
+from worker.event_writer import EventWriter
 from worker.frozen import COLUMNS
 from worker.order import Order
 from worker.reading import Reader
@@ -83,7 +84,8 @@ def engine_of(rule: dict[str, Any], codec: Any = None) -> Engine:
     model = LeakySum(FEATURES, BUCKETS)
     length = rule["sequence_length"]
     judge = None if order is None else Order(**order, sequence_length=length, idle_ms=rule["idle_ms"])
-    return Engine(model, Reader(codec), encoder, "in", length, idle, True, per_record, judge, missing == "last")
+    writer = EventWriter(encoder, True, per_record)
+    return Engine(model, Reader(codec), writer, "in", length, idle, judge, missing == "last")
 
 
 def state_of(rule: dict[str, Any], next_offset: int = 0) -> PartitionState:

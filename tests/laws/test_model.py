@@ -309,7 +309,7 @@ def test_later_training_does_not_reach_a_stepped_model() -> None:
 
 def test_a_width_whose_rows_differ_in_one_bit_is_not_offered(monkeypatch: pytest.MonkeyPatch) -> None:
     stepped = StepModel(MODELS["simple"]())
-    honest = stepped._compile
+    honest = stepped._compiled
 
     def sloppy(width: int) -> Any:
         def run(*block: Any) -> Any:
@@ -320,7 +320,7 @@ def test_a_width_whose_rows_differ_in_one_bit_is_not_offered(monkeypatch: pytest
 
         return run
 
-    monkeypatch.setattr(stepped, "_compile", sloppy)
+    monkeypatch.setattr(stepped, "_compiled", sloppy)
     assert not stepped.add_width(128)
     assert stepped.buckets == ((1, 64), (2, 64), (4, 64))
 

@@ -33,6 +33,7 @@ from worker.dead_letters import BadRecordLimit
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import CellstreamError, Refused
+from worker.event_writer import EventWriter
 from worker.kafka import Source, TransactionalSink
 from worker.keeper import StateKeeper
 from worker.loop import Worker
@@ -263,7 +264,7 @@ def _engine(registered: Set[int] | None) -> Engine:
     if registered is not None:
         codec = RegisteredCodec(_codec(), RegisteredValues("JSON", SimRegistry(registered)))
         reader = Reader(codec, judge=SchemaJudge(codec.objects, INPUT))
-    return Engine(model, reader, encoder, INPUT, None, IDLE_MS / 1000, True)
+    return Engine(model, reader, EventWriter(encoder, True), INPUT, None, IDLE_MS / 1000)
 
 
 @cache

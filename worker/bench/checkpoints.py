@@ -30,6 +30,7 @@ from worker.codecs import Float32Codec
 from worker.commands.run import quiet_garbage_collector
 from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
+from worker.event_writer import EventWriter
 from worker.keeper import StateKeeper
 from worker.note import Note
 from worker.reading import Reader
@@ -111,7 +112,9 @@ def keeper_in(directory: str, capacity: int) -> StateKeeper:
 
 def pauses(state: PartitionState, directory: str, records: int, repeats: int) -> dict[str, list[float]]:
     """Turns without a checkpoint and with one."""
-    engine = Engine(Halving(), Reader(Float32Codec(FEATURES, 100, 1)), ProbabilityEncoder(["p"], DIGEST[:12]), TOPIC)
+    engine = Engine(
+        Halving(), Reader(Float32Codec(FEATURES, 100, 1)), EventWriter(ProbabilityEncoder(["p"], DIGEST[:12])), TOPIC
+    )
     keeper = keeper_in(directory, state.capacity)
     rng = np.random.default_rng(2)
     streams = len(state)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats: TypeAlias = NDArray[np.float32]
-Flags: TypeAlias = NDArray[np.bool_]
-Block: TypeAlias = Callable[[Floats, Flags, Flags, NDArray[Any]], tuple[Floats, NDArray[Any]]]
+from worker.model.executable import Block, Flags, Floats
 
 DEPTH, NARROWEST = 4, 64
 

@@ -15,29 +15,23 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-import keras
 import numpy as np
 import structlog
 import tensorflow as tf
 from numpy.typing import NDArray
 
-from worker.artifact import Artifact, StateSlot
+from worker.artifact import Artifact
 from worker.decision import DecisionRule
 from worker.errors import ArtifactRefused, NotStreamable
-from worker.model.deciding import PATH, Deciding
+from worker.model.executable import Block, Flags, Floats, States, compile_block
 from worker.model.graph import StepGraph
-from worker.model.layers import Slot
 from worker.model.proof import NARROWEST, agrees, side_by_side
-from worker.model.tensorflow_setup import quiet_compiler
+from worker.model.timestep import Timestep
 
-Floats: TypeAlias = NDArray[np.float32]
-Flags: TypeAlias = NDArray[np.bool_]
 Bucket: TypeAlias = tuple[int, int]
-States: TypeAlias = NDArray[Any]  # of the state's type
-Block: TypeAlias = Callable[[Floats, Flags, Flags, States], tuple[Floats, States]]
 
 DEPTHS = (1, 2, 4)
 # For few streams that have many samples: a call costs as much as thirty timesteps of few streams. Compiled apart, as
@@ -81,21 +75,11 @@ class StepModel:
     """
 
     def __init__(self, model: Any, state_dtype: str = "float32", rule: DecisionRule | None = None) -> None:
-        self._graph = StepGraph(model)
-        self._deciding = None if rule is None else Deciding(rule)
-        self.features, self.probabilities, self.causal = self._graph.features, self._graph.outputs, self._graph.causal
-        self.outputs = self.probabilities + (self._deciding is not None)
-        self.mean_of_none = self._graph.mean_of_none
-        slots = list(self._graph.slots)
-        if self._deciding is not None:
-            slots += [(PATH, slot) for slot in self._deciding.slots]
-        self.layout = _layout(slots)
-        self.state_size = sum(slot.size for slot in self.layout)
-        pieces = [slot.initial.reshape(-1) for _, slot in slots]
-        self._state_dtype = tf.as_dtype(state_dtype)
-        self.initial_state = np.concatenate([*pieces, np.zeros(0)]).astype(self._state_dtype.as_numpy_dtype)
-        if state_dtype != "float32":
-            _require_roundable(slots, state_dtype)
+        graph = StepGraph(model)
+        self._step = step = Timestep(graph, state_dtype, rule)
+        self.features, self.probabilities, self.outputs = graph.features, graph.outputs, step.outputs
+        self.causal, self.mean_of_none = graph.causal, graph.mean_of_none
+        self.layout, self.state_size, self.initial_state = step.layout, step.state_size, step.initial_state
         self._stop = threading.Event()
         self._compiler: threading.Thread | None = None
         reference = self._proven(model, LARGEST_CONSTANT) or self._proven(model, 0)
@@ -111,7 +95,7 @@ class StepModel:
     @property
     def calls(self) -> tuple[tuple[str, str], ...]:
         """Path and class of every layer call, in the order of a step."""
-        return tuple((call.path, type(call.rule.layer).__name__) for call in self._graph.calls)
+        return tuple((call.path, type(call.rule.layer).__name__) for call in self._step.graph.calls)
 
     @property
     def buckets(self) -> tuple[Bucket, ...]:
@@ -141,7 +125,7 @@ class StepModel:
         """Compile a width, prove it, and offer it; false when its rows differ from the narrowest one's."""
         if width in self._blocks:
             return True
-        block = self._compile(width)
+        block = self._compiled(width)
         if not agrees(block, self._blocks[NARROWEST], width, self.features, self.initial_state):
             return False
         self._blocks = {**self._blocks, width: block}  # a new dict: the other thread reads either
@@ -150,7 +134,7 @@ class StepModel:
     def add_deep(self, width: int) -> bool:
         """Compile the deep buckets of a width, prove them, and offer them; false when single timesteps differ."""
         if width not in self._deep:
-            block, depth = self._compile(width, DEEP_DEPTHS), DEEP_DEPTHS[0]
+            block, depth = self._compiled(width, DEEP_DEPTHS), DEEP_DEPTHS[0]
             whole = side_by_side(block, width)
             if not agrees(whole, self._blocks[NARROWEST], NARROWEST, self.features, self.initial_state, depth):
                 return False
@@ -191,67 +175,11 @@ class StepModel:
         """
         weights = [(variable, variable.numpy()) for variable in model.variables]
         self._weights = [(variable, w if w.size <= largest_constant else tf.constant(w)) for variable, w in weights]
-        block = self._compile(NARROWEST)
+        block = self._compiled(NARROWEST)
         return block if agrees(block, block, NARROWEST, self.features, self.initial_state) else None
 
-    def _compile(self, width: int, depths: tuple[int, ...] = DEPTHS) -> Block:
-        """The executable of one width, for any of the depths, compiled before this returns."""
-        deepest = depths[-1]
-        specs = [
-            tf.TensorSpec((deepest, width, self.features), tf.float32),
-            tf.TensorSpec((deepest, width), tf.bool),
-            tf.TensorSpec((deepest, width), tf.bool),
-            tf.TensorSpec((width, self.state_size), self._state_dtype),
-            tf.TensorSpec((), tf.int32),
-        ]
-        traced = tf.function(self._scan, jit_compile=True, autograph=False).get_concrete_function(*specs)
-        turns = {depth: tf.constant(depth) for depth in depths}
-
-        def run(inputs: Floats, mask: Flags, reset: Flags, states: States) -> tuple[Floats, States]:
-            depth = len(mask)
-            block = [tf.constant(_deepen(part, deepest)) for part in (inputs, mask, reset)]
-            # Below the concrete function, which would look at every argument anew: 40 us less.
-            answers, moved = traced.inference_fn.call_preflattened(
-                [*block, tf.constant(states), turns[depth], *traced.captured_inputs]
-            )
-            return np.asarray(memoryview(answers))[:depth], _array_of(moved)
-
-        with quiet_compiler():
-            run(*(np.zeros(spec.shape, spec.dtype.as_numpy_dtype) for spec in specs[:4]))
-        return run
-
-    def _scan(self, inputs: Any, mask: Any, reset: Any, states: Any, depth: Any) -> tuple[Any, Any]:
-        """Trace a block: as many steps as `depth` says, of at most as many as `inputs` has."""
-        deepest = inputs.shape[0]
-        answers = tf.TensorArray(tf.float32, size=deepest, element_shape=(inputs.shape[1], self.outputs))
-
-        def body(t: Any, states: Any, answers: Any) -> tuple[Any, Any, Any]:
-            answer, states = self._step(inputs[t], mask[t], reset[t], states)
-            return t + 1, states, answers.write(t, answer)
-
-        # The weights are constants of this model from here on, whatever happens to the Keras model.
-        with keras.StatelessScope(state_mapping=[(v, tf.convert_to_tensor(w)) for v, w in self._weights]):
-            _, states, answers = tf.while_loop(
-                lambda t, *_: t < depth, body, (0, states, answers), maximum_iterations=deepest
-            )
-        return answers.stack(), states
-
-    def _step(self, samples: Any, mask: Any, reset: Any, states: Any) -> tuple[Any, Any]:
-        """One timestep of a block: `(B, features)`, `(B,)`, `(B,)`, `(B, S)` -> `(B, outputs)`, `(B, S)`."""
-        before = tf.where(reset[:, None], tf.constant(self.initial_state), states)
-        given = tf.cast(before, tf.float32)
-        pieces = [
-            tf.reshape(given[:, slot.offset : slot.offset + slot.size], (-1, *slot.shape)) for slot in self.layout
-        ]
-        own = len(self._graph.slots)
-        answer, moved = self._graph.step(samples, pieces[:own])
-        if self._deciding is not None:
-            decided, remembered = self._deciding.step(answer, pieces[own:])
-            answer, moved = tf.concat([answer, decided], axis=1), [*moved, *remembered]
-        flat = [tf.reshape(piece, (-1, slot.size)) for piece, slot in zip(moved, self.layout, strict=True)]
-        # The loop around this carries states in their type: they are rounded after every timestep, however blocks cut.
-        after = tf.cast(tf.concat(flat, axis=1), self._state_dtype) if flat else before
-        return answer, tf.where(mask[:, None], after, before)
+    def _compiled(self, width: int, depths: Sequence[int] = DEPTHS) -> Block:
+        return compile_block(self._step, self._weights, width, depths)
 
 
 def load_step_model(artifact: Artifact) -> StepModel:
@@ -284,11 +212,6 @@ def load_step_model(artifact: Artifact) -> StepModel:
     return model
 
 
-def _array_of(tensor: Any) -> NDArray[Any]:
-    """A view where Python's buffers know the type; they do not know bfloat16."""
-    return tensor.numpy() if tensor.dtype == tf.bfloat16 else np.asarray(memoryview(tensor))
-
-
 def _call_cost(block: Block, features: int, initial: NDArray[Any]) -> float:
     """The time of a call without its timesteps over that of a timestep of one stream: some hundreds, or nearly 0."""
     states = np.tile(initial, (NARROWEST, 1))
@@ -302,32 +225,3 @@ def _call_cost(block: Block, features: int, initial: NDArray[Any]) -> float:
     shallow, deep = seconds.values()
     timestep = max((deep - shallow) / (DEPTHS[-1] - DEPTHS[0]), 1e-9)
     return max(0.0, shallow / timestep - 1) * NARROWEST * COLD
-
-
-def _require_roundable(slots: Sequence[tuple[str, Slot]], state_dtype: str) -> None:
-    """Refuse to round what counts or sums up."""
-    exact = sorted({path for path, slot in slots if slot.exact})
-    if exact:
-        raise NotStreamable(
-            f"layer '{exact[0]}': it counts or sums up over the whole sequence, and in {state_dtype} that would go "
-            "wrong after some hundred timesteps. Keep its model's states in float32."
-        )
-
-
-def _deepen(part: NDArray[Any], deepest: int) -> NDArray[Any]:
-    """`(T, B, ...)` -> `(deepest, B, ...)`; what lies below T is never read."""
-    if len(part) == deepest:
-        return part
-    deep = np.empty((deepest, *part.shape[1:]), part.dtype)
-    deep[: len(part)] = part
-    return deep
-
-
-def _layout(slots: Sequence[tuple[str, Slot]]) -> tuple[StateSlot, ...]:
-    """Place slots one behind the other."""
-    layout: list[StateSlot] = []
-    offset = 0
-    for path, slot in slots:
-        layout.append(StateSlot(path, slot.name, slot.initial.shape, offset))
-        offset += slot.initial.size
-    return tuple(layout)

@@ -76,7 +76,11 @@ def endure(stage: Stage, minutes: float, load: float, windows: int, port: int) -
         gc.disable()  # fresh messages by the thousand would have it walk all that TensorFlow made
         try:
             with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(worker.settings)) as publisher:
-                seen = list(_watch(stage, worker, reader, publisher, 60 * minutes / windows, before[PARTITION]))
+                try:
+                    seen = list(_watch(stage, worker, reader, publisher, 60 * minutes / windows, before[PARTITION]))
+                except BaseException:
+                    publisher.terminate()  # it would have hours to go
+                    raise
                 assert publisher.stdout is not None
                 sent = json.loads(publisher.stdout.read())
         finally:
