@@ -19,7 +19,7 @@ from worker.kafka import FlushingSink
 
 def engine(rule: dict[str, Any]) -> Engine:
     made = engine_of(rule)
-    made._cloud_events = CloudEvents("/pumps", "application/json")
+    made._writer._cloud_events = CloudEvents("/pumps", "application/json")
     return made
 
 

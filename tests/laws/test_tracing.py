@@ -93,7 +93,7 @@ def with_contexts(log: list[Record], found: list[Headers]) -> list[Record]:
 def engine(rule: dict[str, Any], cloud_events: bool) -> Engine:
     made = engine_of(rule)
     made._tracing = Tracing()
-    made._cloud_events = CloudEvents("/pumps", "application/json") if cloud_events else None
+    made._writer._cloud_events = CloudEvents("/pumps", "application/json") if cloud_events else None
     return made
 
 
