@@ -51,7 +51,7 @@ def _record(stage: Stage, streams: int, py_spy: list[str], seconds: int, picture
     """Laps of a worker until the recorder has what it wants."""
     with stage.contestant("cellstream") as worker:
         worker.warm_up(stage.scale.records // 10, streams)
-        command = [*py_spy, "--duration", str(seconds), "--output", str(picture), "--pid", str(worker.pid)]
+        command = [*py_spy, "--duration", str(seconds), "--output", os.path.relpath(picture), "--pid", str(worker.pid)]
         with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as recorder:
             while recorder.poll() is None:
                 worker.lap(stage.scale.records // 10, streams)

@@ -20,8 +20,8 @@ from random import Random
 from typing import Any
 
 from worker.checkpoint import store as checkpoint_store
-from worker.checkpoint.folders import LocalDirectory
 from worker.checkpoint.hdf5_io import UnfailingFile
+from worker.checkpoint.local import LocalDirectory
 from worker.checkpoint.store import CheckpointStore
 from worker.engine import Engine
 from worker.kafka.transaction import TransactionalSink

@@ -22,7 +22,7 @@ from tests.checkpoints.snapshots import (
     make_snapshot,
 )
 from worker.checkpoint import CheckpointRef, CheckpointStore
-from worker.checkpoint.folders import TEMPORARY, LocalDirectory
+from worker.checkpoint.local import TEMPORARY, LocalDirectory
 from worker.errors import TransientFault
 
 STEPS = ("build", "built", "_sync_file", "_rename", "renamed", "_sync_directory")

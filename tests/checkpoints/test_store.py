@@ -23,7 +23,7 @@ from tests.checkpoints.snapshots import (
 )
 from worker.artifact import StateSlot
 from worker.checkpoint import CheckpointStore, Snapshot
-from worker.checkpoint.folders import TEMPORARY
+from worker.checkpoint.local import TEMPORARY
 from worker.errors import CheckpointDamaged, TransientFault, UsageError
 
 

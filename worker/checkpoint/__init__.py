@@ -6,7 +6,9 @@ What is in here, from the top:
       store           the checkpoints of a group: named by offset and digest, verified, collected
         file, reader  a snapshot as HDF5, and back, trusting nothing; hdf5_io is what both need
         packing       files compressed and encrypted
-        folders       where files lie: a directory, an object store, or what else fsspec reaches
+        folders       where files lie: the road to them by URL
+          local       a directory: written, synced, renamed
+          other_stores  what fsspec reaches and nothing below does
           remote      object stores: files that never change, and a pointer that is put on a condition
             pointer     what it says
             conditions  whether the store keeps conditions at all
