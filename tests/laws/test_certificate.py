@@ -18,7 +18,7 @@ setup_tensorflow()
 import keras  # noqa: E402  (after its variables are set)
 import tensorflow as tf  # noqa: E402
 
-from tests.laws.test_artifact import CLASSES, FEATURES, make_model  # noqa: E402
+from tests.laws.small_model import CLASSES, FEATURES, make_model  # noqa: E402
 from worker.model import export as export_module  # noqa: E402
 from worker.model.certificate import tolerance_for  # noqa: E402
 from worker.model.parity import prefix_lengths, rounding_noise, spot  # noqa: E402

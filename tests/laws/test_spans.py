@@ -18,8 +18,8 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from tests.laws.scripted import Cluster, Crash, Script, ScriptedSink
+from tests.laws.scripted_worker import Stop, faults, sizes, topic_of, worker_on
 from tests.laws.test_engine import batch_of, logs
-from tests.laws.test_loop import Stop, faults, sizes, topic_of, worker_on
 from worker import spans
 from worker.loop import Worker
 from worker.metrics import Metrics
