@@ -24,13 +24,17 @@ class Timetable:
         self._paused_until: dict[int, float] = {}
 
     def begin(self, partition: int, saved_at: int | None, now_s: float) -> None:
-        """A partition comes with a checkpoint at this offset, or with none."""
+        """A partition comes with a checkpoint at this offset, or with none.
+
+        One that was ours already and is restored, because a transaction was aborted, stays due when it was: aborts
+        that come more often than checkpoints would put them off for ever.
+        """
         self._saved_at.pop(partition, None)
         if saved_at is not None:
             self._saved_at[partition] = saved_at
         # Partitions that are assigned together are not all due together.
         share = 0.5 + (partition * 0.381966) % 0.5
-        self._due_at[partition] = now_s + share * self.interval_s
+        self._due_at.setdefault(partition, now_s + share * self.interval_s)
 
     def saved_at(self, partition: int) -> int | None:
         """The offset of the last checkpoint that was taken and has not failed; None where there is none."""

@@ -76,6 +76,16 @@ def test_partitions_that_come_together_are_not_all_due_together() -> None:
     assert min(due) >= 15
 
 
+def test_restores_however_often_put_no_checkpoint_off_until_the_partition_goes() -> None:
+    timetable = Timetable(30, None)
+    for second in range(31):  # as when transactions are aborted again and again
+        timetable.begin(0, 100, float(second))
+    assert timetable.is_due(0, 200, 30.0)
+    timetable.forget(0)
+    timetable.begin(0, 100, 30.0)
+    assert not timetable.is_due(0, 200, 44.0)
+
+
 def test_nothing_is_due_that_is_saved_already_and_nothing_is_remembered_of_what_is_gone() -> None:
     timetable = Timetable(30, 1)
     timetable.begin(0, 100, 0.0)
