@@ -110,6 +110,8 @@ class Observer:
         self.metrics.rebalances_total.labels("assign").inc()
         for partition in partitions:
             self.metrics.assign(partition)
+            # Until a checkpoint is known, and there may never be one: age and margin count from here.
+            self._checkpointed_ms[partition] = round(self.metrics.now() * 1000)
 
     def released(self, partitions: Sequence[int], lost: bool) -> None:
         """Partitions went."""
@@ -187,9 +189,8 @@ class Observer:
             self.metrics.set_partition(
                 state.partition, live_streams=len(state), lag_records=lag, unsaved_records=unsaved
             )
-            created_ms = self._checkpointed_ms.get(state.partition)
-            if self._retention_ms is not None and created_ms is not None:
-                age_ms = time.time() * 1000 - created_ms
+            if self._retention_ms is not None:
+                age_ms = self.metrics.now() * 1000 - self._checkpointed_ms[state.partition]
                 self.metrics.set_partition(state.partition, retention_margin_s=(self._retention_ms - age_ms) / 1000)
         self._look_for_split_streams(worker)
         self.metrics.state_bytes.set(sum(state.size_bytes for state in worker.states.values()))
