@@ -1,7 +1,7 @@
 """Whether the worker lives and is ready, and the three pages that say so: /live, /ready, /metrics.
 
-Live means that the loop has turned lately; a container that is not gets restarted. Ready means that the state of
-every assigned partition is restored. Neither takes part in what the worker does.
+Live means that the loop has turned lately; a container that is not gets restarted. Ready means that the worker is a
+member of its group, and that the state of every assigned partition is restored. Neither takes part in what it does.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Health:
     """Set by the loop, read by the pages' threads.
 
     Attributes:
-        ready: every assigned partition is restored; the loop sets it.
+        ready: in the group, and every assigned partition is restored; the loop sets it.
         waiting_for: while not ready, what for; for people.
 
     Args:
@@ -39,7 +39,7 @@ class Health:
         self.limit_s = limit_s
         self.timer = timer
         self.ready = False
-        self.waiting_for = "the first assignment"
+        self.waiting_for = "an assignment"
         self._turned = timer()
 
     def beat(self) -> None:

@@ -65,7 +65,7 @@ class Observer:
         self.health.ready = worker.source.joined and not worker.restores.waiting and not replaying
         if not self.health.ready:
             behind = sorted({*worker.restores.waiting, *replaying})
-            self.health.waiting_for = f"partitions {behind} to be restored" if behind else "the first assignment"
+            self.health.waiting_for = f"partitions {behind} to be restored" if behind else "an assignment"
         self.checkpoints(worker.keeper.results())
         if self._clock() - self._gauges_at >= GAUGES_EVERY_S:
             self._gauges_at = self._clock()

@@ -12,6 +12,7 @@ from confluent_kafka import ConsumerGroupState, Producer
 from confluent_kafka.admin import AdminClient
 
 from tests.brokers.fixtures import TestCluster
+from tests.brokers.kafka_process import KafkaProcess
 from worker.kafka.source import Source
 
 RECORDS, PARTITIONS = 1000, 4
@@ -173,3 +174,21 @@ def test_static_member_finishes_the_rebalance_that_its_predecessor_left_half_don
     assert other.offsets.keys() ^ successor.offsets.keys() == set(range(PARTITIONS))
     for member in (other, successor, former):
         member.source.close()
+
+
+@pytest.mark.broker
+@pytest.mark.slow
+def test_a_member_whose_partitions_were_lost_is_in_the_group_again_with_its_next_assignment(
+    kafka_process: KafkaProcess,
+) -> None:
+    kafka = TestCluster("kafka", kafka_process.bootstrap_servers)
+    soon = {"session.timeout.ms": "3000", "heartbeat.interval.ms": "300"}
+    member = Member(kafka, kafka.topic("opened"), kafka.unique("group"), "cooperative", **soon)
+    assert not member.source.joined
+    turn_until(lambda: member.source.joined, 0, member)
+    kafka_process.freeze()
+    turn_until(lambda: not member.source.joined, 0, member)
+    assert not member.source.assigned
+    kafka_process.thaw()
+    turn_until(lambda: member.source.joined, 0, member)
+    member.source.close()

@@ -86,7 +86,7 @@ def test_the_metric_says_what_the_page_says(server: BoundedServer, health: Healt
 def test_ready_means_restored_and_live(server: BoundedServer, health: Health, clock: Clock) -> None:
     response, body = ask(server, "/ready")
     assert response.status == 503
-    assert json.loads(body) == {"ready": False, "reason": "waiting for the first assignment"}
+    assert json.loads(body) == {"ready": False, "reason": "waiting for an assignment"}
     health.ready = True
     assert json.loads(ask(server, "/ready")[1]) == {"ready": True}
     clock.now_s += 11

@@ -74,6 +74,7 @@ class Source:
         group_id: the consumer group.
 
     Attributes:
+        joined: the group has given us partitions, be it none, and has not taken them away without asking since.
         ends: of open partitions whose last record was taken, the offset behind it and behind what cannot be read, such
             as the marker of a transaction. Only with `enable.partition.eof`, which the worker does not use.
     """
@@ -251,6 +252,7 @@ class Source:
         self._give_up("on_revoke", consumer, found)
 
     def _on_lost(self, consumer: Any, found: list[TopicPartition]) -> None:
+        self.joined = False
         self._give_up("on_lost", consumer, found)
 
     def _give_up(self, callback: str, consumer: Any, found: list[TopicPartition]) -> None:
