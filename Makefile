@@ -16,7 +16,7 @@ CPU := --override requirements/worker.in
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak endurance fuzz stores test-image audit sbom lock clean
+.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak endurance fuzz test-alerts stores test-image audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
@@ -70,6 +70,9 @@ fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=10000
 
 stores: $(VENV)/test.stamp  ## checkpoints in MinIO, fake-gcs-server and Azurite, with every fault; needs Go and npm
 	TESTS_STORES=real $(BIN)/pytest tests/stores $(ARGS)
+
+test-alerts: $(VENV)/test.stamp  ## fire every alert once for real: faults, workers, Kafka and Prometheus; ten minutes
+	TESTS_ALERTS=1 $(BIN)/pytest --durations 0 tests/deploy/test_worker_down.py tests/deploy/test_alerts_fire.py $(ARGS)
 
 test-image: $(VENV)/test.stamp  ## build the Dockerfile and run it; needs Docker, and debootstrap or BASE=python:3.12-slim-bookworm; ten minutes
 	TESTS_IMAGE=1 TESTS_IMAGE_BASE=$(BASE) $(BIN)/pytest tests/image $(ARGS)

@@ -5,19 +5,15 @@ from __future__ import annotations
 import json
 import threading
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 import yaml
 from prometheus_client import generate_latest
 
 from deploy.grafana.dashboard import FILE, rendered
-from tests.brokers.process import Process
 from tests.deploy.exposition import asked_for, exercised, series_names, work
+from tests.deploy.prometheus import Prometheus
 from tests.deploy.test_alerts import RECORDED, RULES, rules
 from tests.deploy.tools import answer_of, prometheus_tool
 from tests.deployment import until
@@ -69,34 +65,9 @@ def test_grafana_finds_the_data_source_and_the_dashboard() -> None:
     assert provider["type"] == "file"
 
 
-class Prometheus:
-    """A real Prometheus that scrapes one worker and evaluates all rules, both several times a second."""
-
-    def __init__(self, directory: Path, target: str) -> None:
-        config = {
-            "global": {"scrape_interval": "250ms", "evaluation_interval": "250ms"},
-            "rule_files": [str(RULES / "recording.yml"), str(RULES / "alerts.yml")],
-            "scrape_configs": [{"job_name": "cellstream", "static_configs": [{"targets": [target]}]}],
-        }
-        (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
-        command = [prometheus_tool("prometheus"), f"--config.file={directory / 'prometheus.yml'}"]
-        command += [f"--storage.tsdb.path={directory / 'data'}", "--web.listen-address=127.0.0.1:0", "--log.level=info"]
-        self.process = Process(command, directory / "prometheus.log")
-
-    def ask(self, path: str, **parameters: str) -> Any:
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as answer:
-            return json.loads(answer.read())["data"]
-
-    @property
-    def url(self) -> str:
-        """Its own word of where it listens, for port 0 is any free one."""
-        said = [line for line in self.process.tail(100_000).splitlines() if "Listening on" in line]
-        return "http://" + said[0].rpartition("address=")[2]
-
-
 @pytest.fixture(scope="module")
 def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]:
-    """Beside a worker's own HTTP server, whose every metric moves ten times a second."""
+    """It scrapes a worker's own HTTP server, whose every metric moves ten times a second, and evaluates all rules."""
     metrics, health, over = exercised(), Health(), threading.Event()
     health.ready = True
 
@@ -107,14 +78,14 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     server = serve(pages(metrics, health), "127.0.0.1", 0)
     worker = threading.Thread(target=live)
     worker.start()
-    prometheus = Prometheus(tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{server.port}")
     try:
-        until(lambda: "Server is ready" in prometheus.process.tail(100_000), "Prometheus", prometheus.process)
-        yield prometheus
+        rules = [RULES / "recording.yml", RULES / "alerts.yml"]
+        directory, target = tmp_path_factory.mktemp("prometheus"), f"127.0.0.1:{server.port}"
+        with Prometheus(directory, rules, "250ms", target) as prometheus:
+            yield prometheus
     finally:
         over.set()
         worker.join()
-        prometheus.process.stop()
         server.close()
 
 

@@ -30,12 +30,6 @@ PARTITIONS = {0, 1, 2, 3}
 MOVES = ("assigned", "revoked", "lost")
 
 
-@pytest.fixture(scope="module")
-def nursery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nursery]:
-    with Nursery(tmp_path_factory.mktemp("nursery")) as nursery:
-        yield nursery
-
-
 class Pod:
     """One pod of the StatefulSet, by its stable name; a process of this machine in the place of a container.
 

@@ -1,0 +1,262 @@
+"""Workers, their traffic, and a Prometheus that scrapes them by the shipped rules on a faster clock.
+
+A record is a sample of one of a few streams, and its clock runs ahead: it is answered in time however busy the machine
+is, so that events come late in those tests alone that are about lateness.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import KafkaError, Message, Producer
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.brokers.process import Process
+from tests.deploy.faster import write_faster
+from tests.deploy.prometheus import JOB, Prometheus
+from tests.deployment import Deployment, until
+
+# Ten minutes are 20 s, and a window of five still holds ten scrapes. With a larger factor the pauses of a busy machine
+# would themselves be long enough to call somebody.
+FACTOR = 30
+RETENTION_S = 40  # of the input topic
+STREAMS = 20
+PARTITIONS = 4
+PATIENCE_S = 300.0
+AHEAD_S = 600  # brokers take no more than an hour
+Record = dict[str, object]
+
+_fired: set[str] = set()
+
+
+def fires(*alerts: str) -> pytest.MarkDecorator:
+    """Mark a test whose fault must make these alerts fire, and no others; its fixture `scene` holds it to that."""
+    _fired.update(alerts)
+    return pytest.mark.parametrize("scene", [frozenset(alerts)], indirect=True, ids=["+".join(alerts) or "none"])
+
+
+def fired_for_real() -> set[str]:
+    """The alerts of all tests that were imported."""
+    return _fired
+
+
+def sample(number: int, late: bool = False, **others: object) -> Record:
+    """The record of that number, of one of a few streams.
+
+    Args:
+        number: which one.
+        late: its time is so long ago that its event cannot be in time.
+        others: fields of the record that differ.
+    """
+    behind_s = 10 if late else -AHEAD_S
+    features = ",".join(f"{(number * step % 17) / 17:.3f}" for step in (3, 5, 7))
+    record: Record = {
+        "key": f"stream-{number % STREAMS}".encode(),
+        "value": f'{{"features":[{features}]}}'.encode(),
+        "timestamp": round((time.time() - behind_s) * 1000),
+    }
+    return record | others
+
+
+class Scene:
+    """One group of workers that is watched.
+
+    Args:
+        deployment: with topics and nothing else.
+        directory: for Prometheus.
+        alerts: that must fire.
+
+    Attributes:
+        workers: that are scraped, by name.
+    """
+
+    def __init__(self, deployment: Deployment, directory: Path, alerts: frozenset[str]) -> None:
+        self.deployment = deployment
+        self.alerts = alerts
+        self.workers: dict[str, Process] = {}
+        self._directory = directory
+        self._prometheus: Prometheus | None = None
+        self._producer = Producer(deployment.cluster.conf | {"linger.ms": "20"})
+        self._numbers = itertools.count()
+
+    def __enter__(self) -> Scene:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """End everything by force: how workers leave is the law of other tests."""
+        for worker in self.workers.values():
+            if worker.returncode is None:
+                worker.kill()
+        if self._prometheus is not None:
+            self._prometheus.__exit__(None, None, None)
+
+    @property
+    def prometheus(self) -> Prometheus:
+        """It is there from the first worker on: without one, somebody would be called."""
+        assert self._prometheus is not None, "no worker was started"
+        return self._prometheus
+
+    # Workers
+
+    def start(
+        self, name: str = "worker-0", *flags: str, ready: bool = True, launch: Sequence[str | Path] = ()
+    ) -> Process:
+        """Start a worker, wait until it is ready, and have it scraped.
+
+        Args:
+            name: its instance ID.
+            flags: added to the deployment's.
+            ready: False waits for its pages only.
+            launch: see `Deployment.start_worker`.
+        """
+        worker = self.workers[name] = self.deployment.start_worker(name, *flags, launch=launch)
+        until(lambda: address_of(worker) is not None, f"{name}'s pages", worker)
+        if ready:
+            until(lambda: is_ready(worker), f"{name} to be ready", worker)
+        self.scrape()
+        return worker
+
+    def scrape(self) -> None:
+        """Have all workers that were started scraped, dead or alive; what was taken out of `workers` no more."""
+        targets = [address_of(worker) or "" for worker in self.workers.values()]
+        if self._prometheus is not None:
+            self._prometheus.scrape(*targets)
+            return
+        rules = write_faster(self._directory, FACTOR)
+        self._prometheus = Prometheus(self._directory / "prometheus", rules, "1s", *targets).__enter__()
+
+    def counted(self, name: str) -> float:
+        """A metric of all live workers, summed."""
+        return sum(
+            reading.value
+            for worker in self._alive()
+            for family in text_string_to_metric_families(page(worker, "metrics")[1])
+            for reading in family.samples
+            if reading.name == name
+        )
+
+    def _alive(self) -> list[Process]:
+        return [worker for worker in self.workers.values() if worker.returncode is None]
+
+    # Traffic
+
+    def publish(self, count: int, record: Callable[[int], Record] = sample) -> None:
+        """Publish the next so many records, and wait until the broker has them."""
+        for number in itertools.islice(self._numbers, count):
+            self._producer.produce(self.deployment.input_topic, on_delivery=_delivered, **record(number))
+            self._producer.poll(0)
+        assert self._producer.flush(120) == 0
+
+    @contextmanager
+    def flowing(self, records_s: int = 200, record: Callable[[int], Record] = sample) -> Iterator[None]:
+        """Publish at about this rate in the background for as long as the context lasts."""
+        over = threading.Event()
+        broken: list[BaseException] = []
+
+        def flow() -> None:
+            try:
+                while not over.wait(0.25):
+                    self.publish(records_s // 4, record)
+            except BaseException as fault:  # noqa: BLE001  # raised where the context ends
+                broken.append(fault)
+
+        thread = threading.Thread(target=flow, name="flow")
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+        if broken:
+            raise broken[0]
+
+    # Alerts
+
+    def firing(self) -> set[str]:
+        """The alerts that fire now."""
+        return {alert["labels"]["alertname"] for alert in self._active() if alert["state"] == "firing"}
+
+    def pending(self) -> set[str]:
+        """The alerts whose condition holds, and not yet for long enough."""
+        return {alert["labels"]["alertname"] for alert in self._active() if alert["state"] == "pending"}
+
+    def have_fired(self) -> set[str]:
+        """The alerts that have fired at any time."""
+        found = self.prometheus.query('count by (alertname) (last_over_time(ALERTS{alertstate="firing"}[1d]))')
+        return {labels["alertname"] for labels, _ in found}
+
+    def nothing_else_has_fired(self) -> None:
+        """Of all alerts, at any time, than those of the test.
+
+        Raises:
+            AssertionError: one has.
+        """
+        others = self.have_fired() - self.alerts
+        assert not others, f"{', '.join(sorted(others))}: not for this fault"
+
+    def rounds(self) -> float:
+        """How often a worker was scraped, and the rules were evaluated: both once a second."""
+        return max((count for _, count in self.prometheus.query(f'count_over_time(up{{job="{JOB}"}}[1d])')), default=0)
+
+    def until(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait for a condition while Prometheus and the workers live that live now."""
+        until(condition, what, self.prometheus.process, *self._alive(), within_s=PATIENCE_S)
+
+    def until_firing(self, *alerts: str, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Wait until all these alerts fire at the same time; if none is named, all of the test's, and none but those.
+
+        Args:
+            alerts: their names.
+            meanwhile: is done again and again.
+        """
+        wanted = frozenset(alerts) or self.alerts
+
+        def all_fire() -> bool:
+            meanwhile()
+            return wanted <= self.firing() & self.have_fired()  # the one is told a moment before the other is stored
+
+        try:
+            self.until(all_fire, f"{', '.join(sorted(wanted))} to fire")
+        except AssertionError as fault:
+            raise AssertionError(f"firing: {self.firing()}, pending: {self.pending()}: {fault}") from None
+        if not alerts:
+            self.nothing_else_has_fired()
+
+    def _active(self) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.prometheus.ask("alerts")["alerts"]
+        return found
+
+
+def address_of(worker: Process) -> str | None:
+    """`HOST:PORT` of its pages, as it says in its log; None before that."""
+    found = re.search(r"address=http://([\d.]+:\d+)/metrics", worker.log.read_text(errors="replace"))
+    return found and found[1]
+
+
+def page(worker: Process, name: str) -> tuple[int, str]:
+    """Status and text of one of its pages."""
+    try:
+        with urllib.request.urlopen(f"http://{address_of(worker)}/{name}", timeout=60) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as refusal:
+        with refusal:
+            return refusal.code, refusal.read().decode()
+
+
+def is_ready(worker: Process) -> bool:
+    """Whether it is ready for records."""
+    return page(worker, "ready")[0] == 200
+
+
+def _delivered(error: KafkaError | None, message: Message) -> None:
+    assert error is None, error
