@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import urllib.parse
 import urllib.request
 from collections.abc import Sequence
@@ -25,7 +26,7 @@ class Prometheus:
 
     Args:
         directory: empty; for its configuration, data and log.
-        rules: files of rules.
+        rules: files of rules, which may come later; see `reload`.
         interval: between two scrapes of a target, and between two evaluations of the rules.
         targets: see `scrape`.
     """
@@ -63,6 +64,10 @@ class Prometheus:
         whole = self._targets.with_suffix(".new")
         whole.write_text(json.dumps([{"targets": targets}] if targets else []))
         os.replace(whole, self._targets)
+
+    def reload(self) -> None:
+        """Have it read its files again."""
+        self.process.signal(signal.SIGHUP)
 
     def ask(self, path: str, **parameters: str) -> Any:
         """What its API answers."""

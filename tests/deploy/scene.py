@@ -7,22 +7,19 @@ is, so that events come late in those tests alone that are about lateness.
 from __future__ import annotations
 
 import itertools
-import re
 import threading
 import time
-import urllib.error
-import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
-from prometheus_client.parser import text_string_to_metric_families
 
 from tests.brokers.process import Process
-from tests.deploy.faster import write_faster
+from tests.deploy.faster import FILES, write_faster
+from tests.deploy.pages import address_of, is_ready, reading
 from tests.deploy.prometheus import JOB, Prometheus
 from tests.deployment import Deployment, until
 
@@ -40,7 +37,7 @@ _fired: set[str] = set()
 
 
 def fires(*alerts: str) -> pytest.MarkDecorator:
-    """Mark a test whose fault must make these alerts fire, and no others; its fixture `scene` holds it to that."""
+    """Mark a test whose fault must make these alerts fire, and no others: its `scene` waits for them."""
     _fired.update(alerts)
     return pytest.mark.parametrize("scene", [frozenset(alerts)], indirect=True, ids=["+".join(alerts) or "none"])
 
@@ -102,24 +99,21 @@ class Scene:
 
     @property
     def prometheus(self) -> Prometheus:
-        """It is there from the first worker on: without one, somebody would be called."""
+        """It is there from the first worker on."""
         assert self._prometheus is not None, "no worker was started"
         return self._prometheus
 
     # Workers
 
-    def start(
-        self, name: str = "worker-0", *flags: str, ready: bool = True, launch: Sequence[str | Path] = ()
-    ) -> Process:
+    def start(self, name: str = "worker-0", *flags: str, ready: bool = True) -> Process:
         """Start a worker, wait until it is ready, and have it scraped.
 
         Args:
             name: its instance ID.
             flags: added to the deployment's.
             ready: False waits for its pages only.
-            launch: see `Deployment.start_worker`.
         """
-        worker = self.workers[name] = self.deployment.start_worker(name, *flags, launch=launch)
+        worker = self.workers[name] = self.deployment.start_worker(name, *flags)
         until(lambda: address_of(worker) is not None, f"{name}'s pages", worker)
         if ready:
             until(lambda: is_ready(worker), f"{name} to be ready", worker)
@@ -132,18 +126,17 @@ class Scene:
         if self._prometheus is not None:
             self._prometheus.scrape(*targets)
             return
-        rules = write_faster(self._directory, FACTOR)
+        rules = [self._directory / name for name in FILES]
         self._prometheus = Prometheus(self._directory / "prometheus", rules, "1s", *targets).__enter__()
+        # It takes up its first targets after some seconds, in which a worker would be missed.
+        self.until(lambda: bool(self.prometheus.query(f'up{{job="{JOB}"}}')), "the first scrape")
+        write_faster(self._directory, FACTOR)
+        self._prometheus.reload()
+        self.until(lambda: bool(self.prometheus.ask("rules")["groups"]), "the rules")
 
     def counted(self, name: str) -> float:
         """A metric of all live workers, summed."""
-        return sum(
-            reading.value
-            for worker in self._alive()
-            for family in text_string_to_metric_families(page(worker, "metrics")[1])
-            for reading in family.samples
-            if reading.name == name
-        )
+        return sum(reading(worker, name) for worker in self._alive())
 
     def _alive(self) -> list[Process]:
         return [worker for worker in self.workers.values() if worker.returncode is None]
@@ -205,8 +198,9 @@ class Scene:
         assert not others, f"{', '.join(sorted(others))}: not for this fault"
 
     def rounds(self) -> float:
-        """How often a worker was scraped, and the rules were evaluated: both once a second."""
-        return max((count for _, count in self.prometheus.query(f'count_over_time(up{{job="{JOB}"}}[1d])')), default=0)
+        """How often the rules have found metrics of partitions."""
+        found = self.prometheus.query("count_over_time(job:cellstream_consumer_lag_records:sum[1d])")
+        return sum(count for _, count in found)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition while Prometheus and the workers live that live now."""
@@ -235,27 +229,6 @@ class Scene:
     def _active(self) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = self.prometheus.ask("alerts")["alerts"]
         return found
-
-
-def address_of(worker: Process) -> str | None:
-    """`HOST:PORT` of its pages, as it says in its log; None before that."""
-    found = re.search(r"address=http://([\d.]+:\d+)/metrics", worker.log.read_text(errors="replace"))
-    return found and found[1]
-
-
-def page(worker: Process, name: str) -> tuple[int, str]:
-    """Status and text of one of its pages."""
-    try:
-        with urllib.request.urlopen(f"http://{address_of(worker)}/{name}", timeout=60) as answer:
-            return answer.status, answer.read().decode()
-    except urllib.error.HTTPError as refusal:
-        with refusal:
-            return refusal.code, refusal.read().decode()
-
-
-def is_ready(worker: Process) -> bool:
-    """Whether it is ready for records."""
-    return page(worker, "ready")[0] == 200
 
 
 def _delivered(error: KafkaError | None, message: Message) -> None:
