@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(3600)]  
 
 USER = 10001
 STREAMS, TIMESTEPS = 20, 60
-LARGEST_MB = 2500
+LARGEST_MB = 1500
 KILLED = 137
 
 
