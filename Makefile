@@ -69,7 +69,7 @@ fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=10000
 	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 stores: $(VENV)/test.stamp  ## checkpoints in MinIO, fake-gcs-server and Azurite, with every fault; needs Go and npm
-	TESTS_STORES=real $(BIN)/pytest tests/stores $(ARGS)
+	TESTS_STORES=real $(BIN)/pytest tests/stores --numprocesses 3 --dist loadgroup $(ARGS)
 
 test-alerts: $(VENV)/test.stamp  ## fire every alert once for real: faults, workers, Kafka and Prometheus; ten minutes
 	TESTS_ALERTS=1 $(BIN)/pytest --durations 0 tests/deploy/test_worker_down.py tests/deploy/test_alerts_fire.py $(ARGS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from uuid import uuid4
 
 import fsspec
@@ -13,6 +14,16 @@ import pytest
 from tests.stores.clouds import CLOUDS, Cloud
 from tests.stores.proxy import Proxy
 from tests.stores.servers import KINDS, Server, running
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where groups of tests run at once, all of a server are in one process, so that it is fetched and started once."""
+    for item in items:
+        parameters = getattr(getattr(item, "callspec", None), "params", {})
+        if item.path.parent == HERE and "server" in parameters:
+            item.add_marker(pytest.mark.xdist_group(parameters["server"]))
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import urllib.request
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,8 @@ from worker.checkpoint.pointer import NAME
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 
 RECORDS = 3000
+# Beside other servers and brokers a worker takes long to start.
+wait, wait_for_records = (partial(waiting, within_s=400) for waiting in (until, until_read))
 
 
 def store_up(worker: Process) -> bool:
@@ -39,7 +42,7 @@ def said(worker: Process, event: str) -> int:
 
 
 @pytest.mark.parametrize("server", KINDS if REAL else ["s3"], indirect=True)
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(3000)
 def test_store_that_is_down_delays_checkpoints_and_no_record_and_a_killed_worker_comes_back_exactly_once(
     kafka: TestCluster, artifact: Path, server: Server, cloud: Cloud, proxy: Proxy, url: str, tmp_path: Path
 ) -> None:
@@ -54,21 +57,21 @@ def test_store_that_is_down_delays_checkpoints_and_no_record_and_a_killed_worker
     with Watch(deployment) as watch:
         inputs += publish(kafka, deployment.input_topic, RECORDS)
         worker = deployment.start_worker()
-        until_read(watch, samples(), worker)
-        until(lambda: proxy.did("write", NAME) and store_up(worker), "a checkpoint", worker)
+        wait_for_records(watch, samples(), worker)
+        wait(lambda: proxy.did("write", NAME) and store_up(worker), "a checkpoint", worker)
 
         proxy.harm = lambda kind, path: "refuse"
         inputs += publish(kafka, deployment.input_topic, RECORDS)
-        until_read(watch, samples(), worker)  # no record waits for the store
-        until(lambda: said(worker, "checkpoint_failed") > 0 and not store_up(worker), "a failed checkpoint", worker)
+        wait_for_records(watch, samples(), worker)  # no record waits for the store
+        wait(lambda: said(worker, "checkpoint_failed") > 0 and not store_up(worker), "a failed checkpoint", worker)
         worker.kill()
         inputs += publish(kafka, deployment.input_topic, RECORDS)
         worker = deployment.start_worker()
-        until(lambda: said(worker, "restore_postponed") > 0 and not store_up(worker), "a wait for the store", worker)
+        wait(lambda: said(worker, "restore_postponed") > 0 and not store_up(worker), "a wait for the store", worker)
         proxy.harm = lambda kind, path: None
-        until_read(watch, samples(), worker)
+        wait_for_records(watch, samples(), worker)
         assert said(worker, "source=checkpoint"), worker.tail()
-        until(lambda: store_up(worker), "the store again", worker)
+        wait(lambda: store_up(worker), "the store again", worker)
         assert worker.stop() == 0, worker.tail()
     for key, content in cloud.contents(server.endpoint, url.split("/")[2]).items():
         path = deployment.checkpoints / key.removeprefix("some/prefix/")
