@@ -38,7 +38,7 @@ from worker.streaming import StreamingModel
 
 HERE = Path(__file__).parent
 FORMER = sorted(path.parent.name for path in HERE.glob("*/expected.json"))
-NEWEST = "bd2aacc"  # has an example of everything
+NEWEST = "28569f7"  # has an example of everything
 
 
 def expected(commit: str) -> dict[str, Any]:
