@@ -31,7 +31,7 @@ class Costs:
 
     sample_s: float = 7.8e-6
     replay_s: float = 5e-6
-    save_byte_s: float = 3.8e-9
+    save_byte_s: float = 2.5e-9
     load_stream_s: float = 0.44e-6
     load_byte_s: float = 1.47e-9
     process_bytes: int = 821 << 20
