@@ -75,9 +75,9 @@ def _there_and_back(protocol: str, static: bool) -> None:
                 context.faults["worker of the former version" if command else "worker of this version"] += 1
 
             with stage.flowing(200):
-                for name in names:
+                for name in names:  # each has partitions of its own before it is replaced
                     begin(name, former)
-                stage.progress(200, PATIENCE_S)
+                    _both_answer(stage, context)
                 for name in names:  # forward, one by one: for a while both versions share the partitions
                     move(name)
                 for name in names:  # back
