@@ -11,6 +11,7 @@ import sys
 import time
 from pathlib import Path
 
+import keras
 import msgspec
 import numpy as np
 import orjson
@@ -20,6 +21,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from training.datasets import load, split
+from worker.artifact import write_artifact
 from worker.commands.event_view import Event, EventView, bar, one_json_line, one_line, parse_event, plain
 from worker.commands.sample_sources import (
     BadLine,
@@ -231,7 +234,7 @@ def test_bars_have_one_width(p: float):
 @pytest.fixture(scope="module")
 def broker():
     with EmbeddedBroker() as broker:
-        broker.create_topics("samples", "probabilities", "interrupted", "limited", "bundled")
+        broker.create_topics("samples", "probabilities", "interrupted", "limited", "bundled", "unseen")
         yield broker.bootstrap_servers
 
 
@@ -292,6 +295,25 @@ def test_a_bundled_set_is_published_whole(broker: str):
     found = records(broker, "bundled", published)
     assert len(found) == published
     assert sum(b"end_of_sequence" in value for _, value in found) == len({key for key, _ in found})
+
+
+def test_what_is_sent_of_a_bundled_set_is_what_the_artifact_was_not_trained_on(broker: str, tmp_path: Path):
+    pytest.importorskip("aeon")
+    arguments = ("publish", "basic-motions", "--json", "--input-topic", "unseen", "--artifact", str(tmp_path))
+    sequences = load("basic-motions")
+    parts = split(sequences, 3, 0.1)
+    fitted_facts = {"dataset": "basic-motions", "seed": 3, **parts.facts()}
+    layers = [keras.Input((None, 6)), keras.layers.GRU(2, return_sequences=True), keras.layers.Dense(4, "softmax")]
+    named = {"features": sequences.features, "classes": sequences.classes}
+    write_artifact(keras.Sequential(layers), tmp_path, **named, training=fitted_facts)
+    out, _ = cellstream(*arguments, servers=broker)
+    published = json.loads(out)["published"]
+    assert published == parts.test.lengths.sum()
+    assert {key.decode() for key, _ in records(broker, "unseen", published)} == set(parts.test.stream_ids)
+    _, err = cellstream(*arguments[:1], "japanese-vowels", *arguments[2:], servers=broker, code=2)
+    assert "was trained on basic-motions, not on japanese-vowels" in err
+    _, err = cellstream(*arguments[:1], "-", *arguments[2:], servers=broker, code=2)
+    assert "--artifact is of a bundled set" in err
 
 
 def test_an_interrupt_delivers_what_was_accepted(broker: str):

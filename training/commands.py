@@ -109,8 +109,8 @@ def train(
 
     The label of a sequence is learned at every timestep, so that the model has an answer after each sample. The
     scaling of the inputs is a layer of the model. A quarter of the streams is held out (`--hold-out`, `--split`): the
-    accuracies come from it, and of a bundled set `cellstream publish DATA` sends it. Beside the artifact: history.json
-    and history.png, the loss of every epoch.
+    accuracies come from it, and of a bundled set `cellstream publish DATA --artifact OUT` sends it. Beside the
+    artifact: history.json and history.png, the loss of every epoch.
 
     **Your own data** is a flat table with a row for each sample: CSV, Parquet, NumPy .npz (an array for each
     column), SQLite, or any database by its SQLAlchemy URL. Rows with one stream ID are one sequence. The label is a

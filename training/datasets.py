@@ -190,9 +190,9 @@ def _by_stream(sequences: Sequences) -> tuple[NDArray[np.int64], NDArray[np.int6
     return stream, np.where(counts > 0, counts.sum(axis=0), len(stream) + 1).argmin(axis=1)
 
 
-def held_out(name: str, seed: int = 0) -> Sequences:
-    """The recordings that training with this seed never saw, for `publish` and `demo`."""
-    return split(load(name), seed).test
+def held_out(name: str, seed: int = 0, share: float = TEST_SHARE) -> Sequences:
+    """The recordings that training with this seed and share never saw, for `publish` and `demo`."""
+    return split(load(name), seed, share).test
 
 
 def _basic_motions() -> Sequences:

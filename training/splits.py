@@ -40,13 +40,16 @@ def split_indices(
     parts_wanted = 3 if held_out else 2
     chance = np.random.default_rng(seed)
     parts: tuple[list[int], list[int], list[int]] = ([], [], [])
-    for label, name in enumerate(classes):
+    counts = {name: int((labels == label).sum()) for label, name in enumerate(classes)}
+    few = [f"{name!r} has {count}" for name, count in counts.items() if 0 < count < parts_wanted]
+    if few:
+        needing = "training, validation and test need" if held_out else "training and validation need"
+        hint = "; --hold-out 0 does without a test part" if held_out else ""
+        raise UsageError(f"too few streams of a class: {', '.join(few)}; {needing} one of each{hint}")
+    for label in range(len(classes)):
         members = chance.permutation(np.flatnonzero(labels == label))
         if not len(members):
             continue  # a class of timesteps that occurs only beside rarer ones, and goes where they go
-        if len(members) < parts_wanted:
-            needing = "training, validation and test need" if held_out else "training and validation need"
-            raise UsageError(f"class {name!r} has {len(members)} sequences of its own: {needing} one each")
         if begins is not None:
             members = members[np.argsort(-begins[members], kind="stable")]
         tests = min(max(1, round(held_out * len(members))), len(members) - 2) if held_out else 0

@@ -66,7 +66,7 @@ def test_every_class_is_cut_in_the_same_proportion(counts: list[int], seed: int)
 
 
 def test_a_class_too_small_for_three_parts_is_named() -> None:
-    with pytest.raises(UsageError, match="'rare' has 2 sequences"):
+    with pytest.raises(UsageError, match="'rare' has 2; training"):
         split_indices(np.array([0, 0, 0, 1, 1]), ["common", "rare"], seed=0)
 
 

@@ -122,6 +122,12 @@ def test_a_bundled_set_has_its_columns(tmp_path: Path) -> None:
     assert "leave out --stream-id, --label, --features, --order" in str(done.exception)
 
 
+def test_a_table_without_a_suffix_is_not_taken_for_a_bundled_set(tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, ["train", "runs", *COLUMNS, "--out", str(tmp_path / "artifact")])
+    assert isinstance(done.exception, UsageError)
+    assert "no data set 'runs'" in str(done.exception)
+
+
 def test_an_unknown_preset_names_those_that_exist(tmp_path: Path) -> None:
     arguments = ["train", "basic-motions", "--preset", "transformer", "--out", str(tmp_path / "artifact")]
     done = CliRunner().invoke(app, arguments)

@@ -64,8 +64,10 @@ def run_experiments(
         raise UsageError("name experiments, or --all of them: `cellstream experiments list` says which there are")
     chosen = choose(names or list(CATALOG))
     console = Console(highlight=False, markup=False)
+    meanwhile = Console(stderr=True, highlight=False, markup=False)
     runs = []
-    for experiment in chosen:
+    for number, experiment in enumerate(chosen, 1):
+        meanwhile.print(f"{number} of {len(chosen)}: {experiment.name} {experiment.title} ...")
         runs.append(run(experiment, seed, quick=quick))
         if not as_json:
             _show(runs[-1], console)

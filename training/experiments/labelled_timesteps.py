@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from training.experiments.exactness import streams_exactly
 from training.experiments.experiment import Findings, Setup
 from training.experiments.pictures import figure
 
@@ -132,7 +133,7 @@ def _stream(findings: Findings, setup: Setup, model: Any, sensors: Floats, filte
     write_artifact(model, setup.directory, features=FEATURES, classes=CLASSES)
     streaming = StreamingModel.load(setup.directory)
     gap = float(np.abs(np.stack(streaming.run_all(sensors)) - filtered).max())
-    findings.at_most("streamed, against Keras", streaming.manifest.parity.tolerance, gap, ".1e")
+    streams_exactly(findings, "streamed, against Keras", model, streaming, sensors, gap)
     slots = {slot.name: slot.shape for slot in streaming.manifest.state_layout if slot.layer == "labels"}
     findings.equal("state of the CRF, of a stream", {"alpha": (len(CLASSES),)}, slots)
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from training.datasets import Sequences
-from training.tables.checking import as_numbers, as_order, row_problems
+from training.tables.checking import SHOWN, as_numbers, as_order, composed, row_problems
 from training.tables.columns import Columns
 from training.tables.grouping import Group, group_rows
 from training.tables.labels import KINDS, changing, label_problems, read_labels
@@ -40,9 +40,9 @@ def load_table(source: str, columns: Columns, *, table: str | None = None, label
 
 def sequences_of(frame: pd.DataFrame, columns: Columns, name: str, label_per: str = "auto") -> Sequences:
     """The sequences of a frame; see `load_table`."""
-    problems = columns.problems([str(column) for column in frame.columns])
-    if not problems:
-        problems = row_problems(frame, columns) + (label_problems(frame[columns.label]) if len(frame) else [])
+    problems = columns.problems([str(column) for column in frame.columns]) + row_problems(frame, columns)
+    if len(frame) and columns.label in frame and not composed(frame[columns.label]).any():
+        problems += label_problems(frame[columns.label])
     if problems:
         raise UsageError(_listed(name, problems))
     if columns.order is not None:
@@ -51,12 +51,10 @@ def sequences_of(frame: pd.DataFrame, columns: Columns, name: str, label_per: st
     labels = read_labels(frame[columns.label])
     varied = changing(labels.numbers, groups)
     if varied and label_per == "sequence":
-        rows = [_first_change(labels.numbers, group) for group in varied]
-        told = [
-            f"column {columns.label!r}, row {row + 1}: the label of {_told(group)} changes"
-            for row, group in zip(rows, varied, strict=True)
-        ]
-        raise UsageError(_listed(name, told))
+        shown = ", ".join(f"{_first_change(labels.numbers, group) + 1} ({_told(group)!r})" for group in varied[:SHOWN])
+        more = f" and in {len(varied) - SHOWN} more sequences" if len(varied) > SHOWN else ""
+        told = f"column {columns.label!r}, row {shown}{more}: the label changes within a sequence"
+        raise UsageError(_listed(name, [f"{told}; with --label-per timestep it is learned where it stands"]))
     per_timestep = bool(varied) or label_per == "timestep"
     values = np.stack([as_numbers(frame[feature]).to_numpy(np.float32) for feature in columns.features], axis=1)
     own = tuple(labels.numbers[group.rows] for group in groups)

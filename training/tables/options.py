@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from training.datasets import Sequences, load
+from training.datasets import BUNDLED, Sequences, load
 from training.tables.columns import Columns
 from worker.errors import UsageError
 
@@ -67,6 +67,8 @@ class TableOptions:
             from training.tables.loading import load_table
 
             return load_table(data, self.columns(data), table=self.table, label_per=self.label_per or "auto")
+        if data not in BUNDLED:
+            return load(data)  # which says what there is
         given = [f"--{name.replace('_', '-')}" for name, value in vars(self).items() if value is not None]
         if given:
             raise UsageError(f"{data} is a bundled data set and has its columns: leave out {', '.join(given)}")

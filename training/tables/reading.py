@@ -5,10 +5,12 @@ Which of them it is, the name says: a suffix, or `://` for a database's URL. Num
 
 from __future__ import annotations
 
+import csv
+import warnings
 from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 
@@ -63,14 +65,29 @@ def read_table(source: str, table: str | None = None) -> pd.DataFrame:
         return readers[suffix](source)
     # OSError and ValueError are what numpy, pyarrow and pandas derive their own from.
     except (OSError, ValueError, BadZipFile, ImportError) as error:
-        raise UsageError(f"{source}: cannot be read as {suffix}: {error}") from error
+        raise UsageError(f"{source}: cannot be read as {suffix}: {str(error).strip()}") from error
 
 
 def _read_csv(source: str) -> pd.DataFrame:
     """Only empty fields are missing values: a class may well be called `NA` or `None`."""
     import pandas as pd
 
-    return pd.read_csv(source, keep_default_na=False, na_values=[""], low_memory=False)
+    try:
+        with Path(source).open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+        doubled = sorted({name for name in header if name and header.count(name) > 1})
+        if doubled:
+            raise ValueError(f"columns of one name: {', '.join(map(repr, doubled))}")
+        if len(header) == 1 and (divider := next((sign for sign in ";\t|" if sign in header[0]), None)):
+            raise ValueError(f"its header is one column, {header[0][:80]!r}: divide by commas, not by {divider!r}")
+        with warnings.catch_warnings():
+            # Rows that are all longer than the header: pandas would shift the columns, or cut the rows, with a warning.
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            return pd.read_csv(source, keep_default_na=False, na_values=[""], low_memory=False, index_col=False)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{error}: save it as UTF-8") from error
+    except pd.errors.ParserWarning as warning:
+        raise ValueError(f"its rows have more fields than its header ({warning})") from warning
 
 
 def _read_npz(source: str) -> pd.DataFrame:
@@ -78,9 +95,16 @@ def _read_npz(source: str) -> pd.DataFrame:
     import pandas as pd
 
     columns: dict[str, Any] = {}
+    if not is_zipfile(source):
+        raise ValueError("it is not an archive with an array for each column, as numpy.savez writes it")
     with np.load(source, allow_pickle=False) as arrays:
         for name in arrays.files:
-            array = arrays[name]
+            try:
+                array = arrays[name]
+            except ValueError as error:
+                raise ValueError(f"array {name!r}: {error}; write text as its own type, array.astype(str)") from error
+            if array.dtype.kind == "S":
+                array = np.char.decode(array, "utf-8")
             if array.ndim == 1:
                 columns[name] = array
             elif array.ndim == 2:
@@ -105,7 +129,9 @@ def _read_database(url: str, table: str | None) -> pd.DataFrame:
     try:
         engine = sqlalchemy.create_engine(url)
         shown = engine.url.render_as_string(hide_password=True)
-    except (SQLAlchemyError, ImportError) as error:
+    except ImportError as missing:
+        raise UsageError(f"the database's driver is not installed: {missing}") from None
+    except SQLAlchemyError as error:
         # A URL that cannot be parsed is not shown: it may hold a password.
         raise UsageError(f"the database's URL cannot be used ({type(error).__name__}): {_reason(error)}") from None
     try:

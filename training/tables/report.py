@@ -97,6 +97,12 @@ def _warnings(sequences: Sequences, parts: Split, classes: dict[str, dict[str, i
     sizes = [sum(counts.values()) for counts in classes.values()]
     if max(sizes) > RARE * min(sizes):
         found.append(f"the rarest class has {min(sizes):,} sequences, the most frequent one {max(sizes):,}")
+    alike: dict[str, list[str]] = {}
+    for name in sequences.classes:
+        alike.setdefault(name.strip().casefold(), []).append(repr(name))
+    twins = [" and ".join(names) for names in alike.values() if len(names) > 1]
+    if twins:
+        found.append(f"classes that differ in spaces or capitals only: {', '.join(twins)}")
     constant = [name for name, (low, _, high) in _ranges(sequences).items() if low == high]
     if constant:
         found.append(f"features that never change: {', '.join(map(repr, constant))}")

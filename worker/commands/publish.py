@@ -11,13 +11,14 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Annotated, BinaryIO, Literal
+from typing import Annotated, Any, BinaryIO, Literal
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from worker.admin import partition_count
+from worker.artifact import read_artifact
 from worker.commands.publisher import send
 from worker.commands.sample_sources import (
     BadLine,
@@ -67,6 +68,13 @@ def publish(
     columns: Annotated[
         str | None, typer.Option(help="CSV columns of the features, A,B,C; all others if not given.")
     ] = None,
+    artifact: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Bundled set: send what the training of this artifact held out, whatever its seed and `--hold-out`.",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON.")] = False,
 ) -> None:
@@ -74,8 +82,9 @@ def publish(
 
     NDJSON: one object a line, `{"stream_id": "s1", "features": [0.1, 0.2, 0.3]}`, or the features by name; the other
     fields (`end_of_sequence`, `start_of_sequence`, `timestep`) go along. CSV: a header, one sample a row, the features
-    as columns by name. A bundled set (`basic-motions`, `japanese-vowels`): its held-out recordings as concurrent
-    streams, one sample of each in turn, each ended by its marker.
+    as columns by name. A bundled set (`basic-motions`, `japanese-vowels`): the recordings that `cellstream train` holds
+    out of it by default, or those that the training of `--artifact` held out, as concurrent streams, one sample of
+    each in turn, each ended by its marker.
 
     A key goes to the partition that Java's producer would choose (murmur2), so that one stream stays in one partition
     whoever writes it. Bad lines are named and passed over; then, or if a sample could not be delivered, or after
@@ -93,7 +102,8 @@ def publish(
     fields = Fields(stream_id_column, timestamp_column)
     console = Console(stderr=True, markup=False, highlight=False, soft_wrap=True)
     with ExitStack() as stack:
-        opened = _open(source, form, fields, encode, columns.split(",") if columns else None, stack)
+        names = [name.strip() for name in columns.split(",")] if columns else None
+        opened = _open(source, form, fields, encode, names, artifact, stack)
         partition_count(settings.kafka_conf(), settings.input_topic)  # no topic: said before the first sample
         on_progress = stack.enter_context(_progress(console, opened, limit))
         sending = send(
@@ -120,15 +130,23 @@ def publish(
 
 
 def _open(
-    source: str, form: str | None, fields: Fields, encode: Encoder, columns: list[str] | None, stack: ExitStack
+    source: str,
+    form: str | None,
+    fields: Fields,
+    encode: Encoder,
+    columns: list[str] | None,
+    artifact: Path | None,
+    stack: ExitStack,
 ) -> Source:
     """Find out what `source` names; a file wins over a set of the same name."""
     path = Path(source)
     datasets = {entry.name: entry for entry in entry_points(group=DATASETS)}
     if source in datasets and not path.exists():
-        sequences = datasets[source].load()()
+        sequences = datasets[source].load()(**({} if artifact is None else _division(artifact, source)))
         total = sum(map(len, sequences.inputs))
         return Source(read_sequences(sequences.stream_ids, sequences.inputs, encode), lambda sent: sent / total)
+    if artifact is not None:
+        raise UsageError(f"--artifact is of a bundled set, {' or '.join(sorted(datasets))}; {source} is sent as it is")
     if source == "-":
         file: BinaryIO = sys.stdin.buffer
         share: Callable[[int], float | None] = lambda sent: None  # noqa: E731 - a pipe has no size
@@ -137,6 +155,21 @@ def _open(
     if (form or ("csv" if path.suffix.lower() == ".csv" else "ndjson")) == "ndjson":
         return Source(read_ndjson(file, fields, encode), share)
     return Source(read_csv(file, fields, encode, columns), share)
+
+
+def _division(artifact: Path, name: str) -> dict[str, Any]:
+    """How the training of an artifact divided a bundled set.
+
+    Raises:
+        UsageError: it was trained on other data, or held nothing out.
+    """
+    facts = read_artifact(artifact).manifest.training or {}
+    if facts.get("dataset") != name:
+        raise UsageError(f"--artifact {artifact}: was trained on {facts.get('dataset', 'other data')}, not on {name}")
+    share = facts["division"]["held_out"]
+    if not share:
+        raise UsageError(f"--artifact {artifact}: was trained with --hold-out 0, on every recording of {name}")
+    return {"seed": facts["seed"], "share": share}
 
 
 def _open_file(path: Path, stack: ExitStack, datasets: list[str]) -> tuple[BinaryIO, Callable[[int], float | None]]:

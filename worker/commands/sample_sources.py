@@ -1,8 +1,9 @@
 """Samples to publish: NDJSON lines, CSV rows, or a bundled set of sequences.
 
 A source yields `Sample`s, and a `BadLine` for each line that is none: one broken line says where it is and does
-not stop the rest. Bundled sets come through the entry point group `cellstream.datasets`: a function without
-arguments that returns an object with `inputs` (arrays `(timesteps, features)`) and `stream_ids`.
+not stop the rest. Bundled sets come through the entry point group `cellstream.datasets`: a function that takes
+`seed` and `share` of what is held out, or neither, and returns an object with `inputs` (arrays
+`(timesteps, features)`) and `stream_ids`.
 """
 
 from __future__ import annotations

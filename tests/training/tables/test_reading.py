@@ -60,16 +60,46 @@ def test_what_cannot_be_read_says_what_can(tmp_path: Path) -> None:
     (tmp_path / "t.parquet").write_bytes(b"no parquet")
     np.savez(tmp_path / "uneven.npz", a=np.arange(3), b=np.arange(4))
     np.savez(tmp_path / "pickled.npz", a=np.array([{"code": 1}], object))
+    with (tmp_path / "array.npz").open("wb") as file:
+        np.save(file, np.arange(3))
+    texts = {
+        "latin.csv": "süd,x\n".encode("latin-1"),
+        "semicolons.csv": b"pump;at;x\na;1;0,5\n",
+        "twice.csv": b"pump,x,x\na,1,2\n",
+        "longer.csv": b"pump,x\na,1,2\nb,3,4\n",
+    }
+    for name, text in texts.items():
+        (tmp_path / name).write_bytes(text)
     for name, word in {
         "t.xlsx": "supported are CSV",
         "t.npz": "cannot be read as .npz",
         "t.parquet": "cannot be read as .parquet",
         "uneven.npz": "one length",
-        "pickled.npz": "cannot be read as .npz",
+        "pickled.npz": r"array 'a': .*write text as its own type",
+        "array.npz": "not an archive with an array for each column",
+        "latin.csv": "save it as UTF-8",
+        "semicolons.csv": "'pump;at;x': divide by commas, not by ';'",
+        "twice.csv": "columns of one name: 'x'",
+        "longer.csv": "more fields than its header",
         "missing.csv": "no such file",
     }.items():
         with pytest.raises(UsageError, match=word):
             read_table(str(tmp_path / name))
+
+
+def test_commas_at_the_end_of_every_row_move_no_column(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("pump,at,x\na,1,0.5,\nb,2,0.25,\n")
+    assert read_table(str(tmp_path / "t.csv")).to_numpy().tolist() == [["a", 1, 0.5], ["b", 2, 0.25]]
+
+
+def test_bytes_in_an_npz_are_text(tmp_path: Path) -> None:
+    np.savez(tmp_path / "t.npz", pump=np.array(["süd".encode(), b"b"]), x=np.arange(2))
+    assert read_table(str(tmp_path / "t.npz"))["pump"].tolist() == ["süd", "b"]
+
+
+def test_a_driver_that_is_not_installed_is_named() -> None:
+    with pytest.raises(UsageError, match="driver is not installed: No module named"):
+        read_table("mssql+pymssql://user:sesame@host/base")
 
 
 def test_a_database_of_several_tables_asks_which(tmp_path: Path) -> None:
