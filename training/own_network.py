@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import hashlib
 import runpy
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -36,16 +37,22 @@ def own_network(path: str, features: int, classes: int) -> Any:
 
     Raises:
         UsageError: the file cannot be run or has no `build`, or what it builds is something else.
+        Refused: a stream could not advance it, or it gives no probabilities; found before it is trained.
     """
-    try:
-        build = runpy.run_path(path).get("build")
-    except (OSError, SyntaxError, ImportError) as problem:
-        raise UsageError(f"{path}: {problem}") from problem
-    if not callable(build):
-        raise UsageError(f"{path}: expected a function build(features, classes) that returns a Keras model")
     import keras
 
-    model = build(features, classes)
+    from worker.model.export import require_fit
+    from worker.model.graph import StepGraph
+
+    try:
+        build = runpy.run_path(path).get("build")
+        if not callable(build):
+            raise UsageError(f"{path}: expected a function build(features, classes) that returns a Keras model")
+        model = build(features, classes)
+    except UsageError:
+        raise
+    except Exception as problem:  # the file is a user's, and may raise anything
+        raise UsageError(f"{path}{_line(path, problem)}: {type(problem).__name__}: {problem}") from problem
     expected = (None, None, 1 if classes == 2 else classes)
     found = model.output_shape if isinstance(model, keras.Model) and model.built else type(model).__name__
     if found != expected:
@@ -53,7 +60,15 @@ def own_network(path: str, features: int, classes: int) -> Any:
             f"{path}: expected build({features}, {classes}) to return a Keras model with answers {expected} (batch, "
             f"timesteps, outputs: for two classes one, a sigmoid), received {found}"
         )
+    inputs, outputs = (tuple(map(str, range(count))) for count in (features, found[-1]))
+    require_fit(StepGraph(model), inputs, outputs)
     return model
+
+
+def _line(path: str, problem: Exception) -> str:
+    """Where in the file it happened, if it was there."""
+    own = [frame.lineno for frame in traceback.extract_tb(problem.__traceback__) if frame.filename == path]
+    return f", line {own[-1]}" if own else ""
 
 
 def digest_of(path: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event
@@ -13,15 +14,23 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from training.fitting import OnEpoch
 
+TOLD = 10  # times in a training whose progress goes to a file
+
 
 @contextmanager
-def epoch_bar(console: Console, epochs: int) -> Iterator[OnEpoch | None]:
-    """One line that tells epoch, losses and time as training goes; nothing at all when nobody looks at it."""
+def epoch_bar(console: Console, epochs: int, of: str = "") -> Iterator[OnEpoch]:
+    """One line that tells epoch, losses and time as training goes; in a file or a pipe some lines, without colours.
+
+    Args:
+        console: where to.
+        epochs: at most so many, over all networks.
+        of: what is trained, with a space behind it; empty where there is only one.
+    """
     if not console.is_terminal:
-        yield None
+        yield _told_at_times(console, epochs, of)
         return
     columns = (
-        TextColumn("epoch {task.completed}/{task.total}"),
+        TextColumn(of + "epoch {task.completed}/{task.total}"),
         BarColumn(),
         TextColumn("{task.description}"),
         TimeElapsedColumn(),
@@ -33,6 +42,21 @@ def epoch_bar(console: Console, epochs: int) -> Iterator[OnEpoch | None]:
             progress.update(task, completed=epoch, description=f"loss {loss:.4f}  val loss {val_loss:.4f}")
 
         yield on_epoch
+
+
+def _told_at_times(console: Console, epochs: int, of: str) -> OnEpoch:
+    """Print a line after each tenth of the epochs."""
+    started, told = time.monotonic(), 0
+
+    def on_epoch(epoch: int, loss: float, val_loss: float) -> None:
+        nonlocal told
+        if epoch * TOLD // epochs > told:
+            told = epoch * TOLD // epochs
+            seconds = time.monotonic() - started
+            line = f"{of}epoch {epoch}/{epochs}  loss {loss:.4f}  val loss {val_loss:.4f}  {seconds:.0f} s"
+            console.print(line, markup=False, soft_wrap=True)
+
+    return on_epoch
 
 
 @contextmanager

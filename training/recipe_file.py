@@ -54,9 +54,12 @@ def read_recipe(path: Path) -> tuple[Recipe, Ensemble]:
         for name in told
         if name not in ("network", "ensemble")
     ]
+    flat = [name for name in ("network", "ensemble") if not isinstance(told.get(name, {}), dict)]
+    if flat:
+        raise UsageError(f"--recipe {path}: {' and '.join(flat)}: expected a section, such as [{flat[0]}]")
     network = dict(told.get("network", {}))
     preset = network.pop("preset", "seed-32-16-8")
-    if preset not in PRESETS:
+    if not isinstance(preset, str) or preset not in PRESETS:
         problems.append(f"network.preset {preset!r}: expected one of {', '.join(PRESETS)}")
     fields = _checked("network", network, Recipe, problems)
     ensemble = _checked("ensemble", told.get("ensemble", {}), Ensemble, problems)

@@ -39,14 +39,16 @@ def tune(
     hold_out: Annotated[
         float, typer.Option(metavar="SHARE", min=0, max=0.9, help="As `cellstream train`: never seen by the search.")
     ] = 0.25,
+    split_by: Annotated[str, typer.Option("--split", metavar="HOW", help="As `cellstream train`.")] = "chance",
     seed: Annotated[int, typer.Option(min=0, help="Of the division, the weights and the search.")] = 0,
     as_json: Annotated[bool, typer.Option("--json", help="All trials as one JSON object.")] = False,
 ) -> None:
     """Search for a network and write the recipe that `cellstream train --recipe` takes.
 
     Each trial trains a network for each fold and is judged by what they say of the sequences that they did not learn:
-    the log loss over all timesteps. What `cellstream train` holds out with the same seed is not looked at. The best
-    recipe so far is written after every trial, so that Ctrl-C loses nothing. The space: docs/training.md.
+    the log loss over all timesteps. What `cellstream train` holds out with the same `--seed`, `--hold-out` and
+    `--split` is not looked at. The best recipe so far is written after every trial, so that Ctrl-C loses nothing. The
+    space: docs/training.md.
 
     Example: `cellstream tune basic-motions --trials 30 --out recipe.toml`
     """
@@ -58,16 +60,19 @@ def tune(
         ) from missing
     from training.datasets import join, split
     from training.networks import PRESETS
+    from training.progress import epoch_bar
     from training.recipe_file import write_recipe
     from worker.model.tensorflow_setup import setup_tensorflow
 
+    if split_by not in ("chance", "time"):
+        raise UsageError(f"--split {split_by}: expected chance or time")
     if preset not in PRESETS:
         raise UsageError(f"--preset {preset}: expected one of {', '.join(PRESETS)}")
     if not out.absolute().parent.is_dir():
         raise UsageError(f"--out {out}: there is no directory {out.absolute().parent}")
     begin = PRESETS[preset] if epochs is None else dataclasses.replace(PRESETS[preset], epochs=epochs)
     sequences = options.TableOptions(stream_id, label, features, order, sequence, label_per, table).read(data)
-    parts = split(sequences, seed, hold_out)
+    parts = split(sequences, seed, hold_out, by_time=split_by == "time")
     pool = join(parts.train, parts.validation)
     setup_tensorflow(gpu=True)
     console = Console(stderr=True, highlight=False)
@@ -80,10 +85,11 @@ def tune(
     def objective(trial: Any) -> float:
         recipe = dataclasses.replace(begin, **drawn(trial))
         score = np.inf
-        for number, score in enumerate(out_of_fold_losses(pool, recipe, seed, folds)):
-            trial.report(score, number)
-            if number + 1 < folds and trial.should_prune():
-                raise optuna.TrialPruned
+        with epoch_bar(console, folds * recipe.epochs, f"trial {trial.number + 1} of {trials}, ") as on_epoch:
+            for number, score in enumerate(out_of_fold_losses(pool, recipe, seed, folds, on_epoch)):
+                trial.report(score, number)
+                if number + 1 < folds and trial.should_prune():
+                    raise optuna.TrialPruned
         return float(score)
 
     def after(study: Any, trial: Any) -> None:
@@ -105,7 +111,7 @@ def tune(
         print(f"best log loss {study.best_value:.4f}: {out}, for cellstream train {data} --recipe {out}")
 
 
-def out_of_fold_losses(pool: Any, recipe: Any, seed: int, folds: int) -> Any:
+def out_of_fold_losses(pool: Any, recipe: Any, seed: int, folds: int, on_epoch: Any = None) -> Any:
     """After each fold, the log loss over all timesteps of the folds so far; see the module."""
     from training.datasets import labels_along
     from training.folds import fit_members
@@ -114,7 +120,8 @@ def out_of_fold_losses(pool: Any, recipe: Any, seed: int, folds: int) -> Any:
     padded = bool((pool.lengths != pool.lengths[0]).any())
     labels = labels_along(pool)
     losses: list[NDArray[np.float64]] = []
-    for fold, _, said in fit_members(pool, folds, Scaling.of(pool.inputs), recipe, seed, padded=padded):
+    members = fit_members(pool, folds, Scaling.of(pool.inputs), recipe, seed, padded=padded, on_epoch=on_epoch)
+    for fold, _, said in members:
         losses += [log_losses(answers, labels[i]) for i, answers in zip(fold, said, strict=True)]
         yield float(np.concatenate(losses).mean())
 

@@ -64,6 +64,9 @@ def test_the_page_has_every_claim_and_its_pictures(tmp_path: Path) -> None:
     assert "| error \\| gap | <= 1.0e-06 | 2.0e-06 | **does not hold** |" in page
     assert "| read were |  | made reviews |  |" in page
     assert "Seed 7, 12 s of CPU, quick form." in page
+    title = "partial sequences, the two ways compared"
+    assert f"| [1c](#1c-partial-sequences-the-two-ways-compared) | {title} | **1 of 1 do not hold** | 12 s |" in page
+    assert page.index("made reviews") < page.index("](experiments-1c-lines.png)")
     assert "](experiments-1c-lines.png)" in page
     assert (tmp_path / "experiments-1c-lines.png").read_bytes().startswith(b"\x89PNG")
 

@@ -52,8 +52,13 @@ def test_everything_that_is_wrong_with_a_recipe_is_told_at_once(tmp_path: Path) 
         "ensemble.folds = 2.5: expected `int`, got `float`",
     ):
         assert told in str(refused.value)
-    with pytest.raises(UsageError, match="--recipe"):
-        recipe_of(tmp_path, "[network")
+    for text, told in (
+        ("[network", "--recipe"),
+        ("network = 3\nensemble = [1]\n", "network and ensemble: expected a section"),
+        ("[network]\npreset = []\n", "expected one of lstm"),
+    ):
+        with pytest.raises(UsageError, match=told):
+            recipe_of(tmp_path, text)
 
 
 SPACE = st.fixed_dictionaries(
@@ -95,8 +100,11 @@ def test_a_search_writes_the_recipe_that_training_takes(tmp_path: Path) -> None:
     table.write_text("\n".join(["run,at,p,state", *rows]) + "\n", encoding="utf-8")
     columns = ["--stream-id", "run", "--label", "state", "--features", "p", "--order", "at"]
     arguments = ["tune", str(table), *columns, "--trials", "2", "--folds", "2", "--epochs", "2", "--out", str(recipe)]
+    done = CliRunner().invoke(app, [*arguments, "--json", "--split", "weeks"])
+    assert "expected chance or time" in str(done.exception)
     done = CliRunner().invoke(app, [*arguments, "--json"])
     assert done.exception is None, done.output
+    assert "trial 2 of 2, epoch 4/4  loss " in done.stderr
     told = json.loads(done.stdout)
     assert told["best"] == min(trial["loss"] for trial in told["trials"] if trial["loss"] is not None)
     network, ensemble = read_recipe(recipe)

@@ -62,7 +62,8 @@ def masked_training(setup: Setup) -> Findings:
     best, last = setup.directory / "best.weights.h5", setup.directory / "last.weights.h5"
     keras.utils.set_random_seed(setup.seed)
     model = network(setup.pick(24, 128), setup.pick(0.1, 0.5))
-    model.compile(keras.optimizers.Adam(setup.pick(2e-2, 2e-3)), "sparse_categorical_crossentropy")
+    optimizer = keras.optimizers.Adam(setup.pick(2e-2, 2e-3))
+    model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=not setup.quick)
     callbacks = [
         keras.callbacks.ModelCheckpoint(best, monitor="val_loss", save_best_only=True, save_weights_only=True),
         keras.callbacks.ModelCheckpoint(last, save_weights_only=True),

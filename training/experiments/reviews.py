@@ -86,7 +86,8 @@ def reviews(setup: Setup) -> Findings:
     for per_timestep in (False, True):
         keras.utils.set_random_seed(setup.seed)
         model = network(words, width, units, per_timestep=per_timestep)
-        model.compile(keras.optimizers.RMSprop(setup.pick(1e-2, 1e-3)), "binary_crossentropy", metrics=["accuracy"])
+        optimizer = keras.optimizers.RMSprop(setup.pick(1e-2, 1e-3))
+        model.compile(optimizer, "binary_crossentropy", metrics=["accuracy"], jit_compile=not setup.quick)
         targets = repeat_labels(labels, length) if per_timestep else labels[:, None]
         epochs, batch = setup.pick((6, 16), (10, 128))
         model.fit(inputs, targets, batch_size=batch, epochs=epochs, validation_split=0.3, verbose=0)
