@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
@@ -43,7 +44,7 @@ def html_report(facts: dict[str, Any], answers: Answers) -> str:
         by_share=_table(("elapsed", *NAMES.values()), share_rows(facts)),
         trajectories=_picture(drawings.trajectories(answers), "probabilities along sequences"),
         trajectories_text=_trajectories_text(answers),
-        rule=escape(rule_text(facts)),
+        rule=re.sub("`(.+?)`", r"<code>\1</code>", escape(rule_text(facts))),
         first_crossing=_table(CROSSING_HEAD, crossing_rows(facts)),
         reliability=_picture(drawings.reliability_diagram(told), "reliability diagram"),
         confusion=_picture(drawings.confusion(facts["confusion"], answers.classes), "confusion matrix"),
@@ -56,6 +57,7 @@ def html_report(facts: dict[str, Any], answers: Answers) -> str:
 
 OWN_RULE = "its own rule"
 NO_RULE = "The artifact has no decision rule of its own; `cellstream train --folds 4 --decision early` makes one."
+NO_DECISION = "Labels change within sequences, so there is no one decision to make about each."
 CROSSING_HEAD = ("at", "earliness", "accuracy", "harmonic mean", "never")
 
 
@@ -95,7 +97,7 @@ def crossing_rows(facts: dict[str, Any]) -> list[tuple[str, ...]]:
 def rule_text(facts: dict[str, Any]) -> str:
     """A sentence about the artifact's decision rule."""
     if not facts["decision"]:
-        return NO_RULE
+        return NO_RULE if facts["labels"] == "sequence" else NO_DECISION
     return f"The artifact has a decision rule, made for: {facts['decision']['goal']}."
 
 

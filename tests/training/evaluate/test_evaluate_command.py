@@ -119,6 +119,8 @@ def test_the_report_needs_nothing_but_itself(
         assert kind == "data:image/svg+xml;base64"
         assert ElementTree.fromstring(base64.b64decode(content)).tag.endswith("svg")
     assert "default-src 'none'" in page
+    assert ("there is no one decision to make" in page) == changing
+    assert ("<code>cellstream train --folds 4 --decision early</code>" in page) != changing
     assert not re.search(r"https?://", page)
     assert "w&lt;b&gt; &amp; &#x27;n" in page
     assert "w<b>" not in page
