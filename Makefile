@@ -74,7 +74,7 @@ stores: $(VENV)/test.stamp  ## checkpoints in MinIO, fake-gcs-server and Azurite
 test-alerts: $(VENV)/test.stamp  ## fire every alert once for real: faults, workers, Kafka and Prometheus; ten minutes
 	TESTS_ALERTS=1 $(BIN)/pytest --durations 0 tests/deploy/test_worker_down.py tests/deploy/test_alerts_fire.py $(ARGS)
 
-test-image: $(VENV)/test.stamp  ## build the Dockerfile and run it; needs Docker, and debootstrap or BASE=python:3.12-slim-bookworm; ten minutes
+test-image: $(VENV)/test.stamp  ## build and run the Dockerfile and the compose file; needs Docker, and debootstrap or BASE=python:3.12-slim-bookworm; half an hour
 	TESTS_IMAGE=1 TESTS_IMAGE_BASE=$(BASE) $(BIN)/pytest tests/image $(ARGS)
 
 audit: $(VENV)/audit.stamp  ## known vulnerabilities of what requirements/*.txt lock; asks PyPI, so it needs the network

@@ -68,6 +68,12 @@ def test_what_an_image_copies_is_there_and_not_ignored(dockerfile: str) -> None:
         assert f"!{path}" in kept, path
 
 
+def test_no_shell_is_the_first_process_of_a_container_for_it_would_not_hear_that_it_is_to_end() -> None:
+    shells = [name for name in OURS if "sh" in (services()[name].get("entrypoint") or [])]
+    assert shells == ["model", "publisher"]
+    assert all(services()[name]["init"] for name in shells)
+
+
 def test_nothing_is_open_to_the_outside() -> None:
     ports = [port for one in services().values() for port in one.get("ports", [])]
     assert ports

@@ -1,1 +1,1 @@
-"""The image: built on a base that is made here, run without rights, stopped, and started again on its volume."""
+"""The image: built on a base that is made here, run without rights, stopped, started again; and the compose file."""

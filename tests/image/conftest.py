@@ -13,7 +13,7 @@ from tests.image.engine import Engine, docker_engine
 
 ROOT = Path(__file__).parents[2]
 # Building takes minutes, and neither an engine nor debootstrap comes with pip: `make test-image` is where these run.
-collect_ignore = [] if os.environ.get("TESTS_IMAGE") else ["test_image.py"]
+collect_ignore = [] if os.environ.get("TESTS_IMAGE") else ["test_compose_up.py", "test_image.py"]
 _measured: list[str] = []
 
 

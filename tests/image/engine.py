@@ -19,6 +19,7 @@ from tests.deploy.tools import answer_of
 from tests.deployment import until
 
 BUILD_S = 2400.0
+KILLED = 137  # the exit code of what did not end by itself
 STOP_S = 240  # until `docker stop` kills: a busy machine takes longer than the 30 s of docs/deploy.md
 
 
@@ -27,10 +28,13 @@ class Engine:
 
     Args:
         host: where it listens; None is what the command finds by itself.
+
+    Attributes:
+        environment: added to this process' own for the command.
     """
 
     def __init__(self, host: str | None = None) -> None:
-        self._environment = {} if host is None else {"DOCKER_HOST": host}
+        self.environment = {} if host is None else {"DOCKER_HOST": host}
 
     def __call__(self, *arguments: str | Path, within_s: float = 120) -> str:
         """What `docker ARGUMENTS` writes.
@@ -38,11 +42,11 @@ class Engine:
         Raises:
             AssertionError: it failed; with all that it wrote.
         """
-        return answer_of(["docker", *arguments], within_s=within_s, **self._environment).strip()
+        return answer_of(["docker", *arguments], within_s=within_s, **self.environment).strip()
 
     def code_of(self, *arguments: str) -> int:
         """The exit code of `docker ARGUMENTS`, which may fail."""
-        environment = {**os.environ, **self._environment}
+        environment = {**os.environ, **self.environment}
         done = subprocess.run(["docker", *arguments], env=environment, check=False, capture_output=True, timeout=STOP_S)
         return done.returncode
 
@@ -55,10 +59,18 @@ class Engine:
         (found,) = json.loads(self("inspect", name))
         return dict(found)
 
-    def build(self, directory: Path, tag: str, **arguments: str) -> str:
-        """Build a Dockerfile on the host's network and return the image's ID."""
+    def build(self, directory: Path, tag: str, file: Path | None = None, **arguments: str) -> str:
+        """Build a Dockerfile on the host's network and return the image's ID.
+
+        Args:
+            directory: what it may copy from.
+            tag: of the image.
+            file: the Dockerfile, where it is not that of the directory.
+            arguments: of the build.
+        """
         given = [word for name, value in arguments.items() for word in ("--build-arg", f"{name}={value}")]
-        self("build", "--network", "host", "--tag", tag, *given, directory, within_s=BUILD_S)
+        where = [] if file is None else ["--file", file]
+        self("build", "--network", "host", "--tag", tag, *where, *given, directory, within_s=BUILD_S)
         return str(self.facts(tag)["Id"])
 
     @contextmanager
@@ -111,7 +123,7 @@ class Container:
         command = ["docker", "logs", self.name]
         done = subprocess.run(
             command,
-            env={**os.environ, **self._engine._environment},
+            env={**os.environ, **self._engine.environment},
             check=True,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ from tests.brokers.kafka_process import free_ports
 from tests.chaos.checker import hold
 from tests.chaos.checker.records import Output
 from tests.deployment import FEATURES, Deployment, Reader, until, until_read
-from tests.image.engine import Container, Engine
+from tests.image.engine import KILLED, Container, Engine
 from worker import StreamingModel
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(3600)]  # the first one builds
@@ -25,7 +25,6 @@ pytestmark = [pytest.mark.broker, pytest.mark.slow, pytest.mark.timeout(3600)]  
 USER = 10001
 STREAMS, TIMESTEPS = 20, 60
 LARGEST_MB = 1500
-KILLED = 137
 
 
 @contextmanager
