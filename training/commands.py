@@ -169,8 +169,13 @@ def train(
     if together.folds:
         from training.folds import fit_folds
 
-        with epoch_bar(console, together.folds * recipe.epochs) as on_epoch:
-            fitted: Fitted = fit_folds(parts, recipe, seed, **vars(together), on_epoch=on_epoch, places=places)
+        try:
+            with epoch_bar(console, together.folds * recipe.epochs) as on_epoch:
+                fitted: Fitted = fit_folds(parts, recipe, seed, **vars(together), on_epoch=on_epoch, places=places)
+        except KeyboardInterrupt:
+            further = f"; the same command goes on from what is in {resume}" if resume is not None else ""
+            console.print(f"stopped, and nothing written{further}", markup=False, soft_wrap=True)
+            raise
         artifact = fitted.write(out)
     else:
         with stop_on_interrupt(console) as stop:

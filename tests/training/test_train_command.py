@@ -194,6 +194,24 @@ def test_an_interrupt_leaves_a_whole_artifact_or_none(tmp_path: Path, times: int
         assert not (out / "manifest.json").exists(), stderr
 
 
+@pytest.mark.parametrize(
+    ("more", "told"), [((), "nothing written\n"), (("--resume", "m"), "goes on from what is in m\n")]
+)
+def test_an_interrupted_ensemble_says_what_is_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...], told: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def interrupted(*arguments: object, **more: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("training.folds.fit_folds", interrupted)
+    done = CliRunner().invoke(app, ["train", "basic-motions", "--folds", "2", "--out", "a", *more])
+    assert done.exit_code == 130
+    assert done.stderr.endswith(told)
+    assert not Path("a").exists()
+
+
 def test_history_replaces_an_older_one_and_leaves_nothing_else(tmp_path: Path) -> None:
     for best in (1, 2):
         write_history({"loss": [3.0, 2.0], "val_loss": [2.5, 2.0]}, best, tmp_path, "made")
