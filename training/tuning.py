@@ -47,7 +47,7 @@ def tune(
 
     Each trial trains a network for each fold and is judged by what they say of the sequences that they did not learn:
     the log loss over all timesteps. What `cellstream train` holds out with the same `--seed`, `--hold-out` and
-    `--split` is not looked at. The best recipe so far is written after every trial, so that Ctrl-C loses nothing. The
+    `--split` is not looked at. The best recipe so far is written after every trial, and Ctrl-C ends with it. The
     space: docs/training.md.
 
     Example: `cellstream tune basic-motions --trials 30 --out recipe.toml`
@@ -103,9 +103,20 @@ def tune(
             )
             write_recipe(out, preset, chosen, {"folds": folds}, words)
 
-    study.optimize(objective, n_trials=trials, callbacks=[after])
+    try:
+        study.optimize(objective, n_trials=trials, callbacks=[after])
+    except KeyboardInterrupt:
+        if not any(trial.state.name == "COMPLETE" for trial in study.trials):
+            raise
+        console.print("stopped: the best recipe so far is kept")
+    _tell(study, data, out, as_json=as_json)
+
+
+def _tell(study: Any, data: str, out: Path, *, as_json: bool) -> None:
+    """What was tried, or what came of it."""
     if as_json:
-        tried = [{"loss": trial.value, **network_of(trial.params)} for trial in study.trials]
+        ended = [trial for trial in study.trials if trial.state.name in ("COMPLETE", "PRUNED")]
+        tried = [{"loss": trial.value, **network_of(trial.params)} for trial in ended]
         print(json.dumps({"recipe": str(out), "best": study.best_value, "trials": tried}))
     else:
         print(f"best log loss {study.best_value:.4f}: {out}, for cellstream train {data} --recipe {out}")

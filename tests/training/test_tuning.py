@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,32 @@ def test_every_preset_is_a_place_of_the_space(name: str) -> None:
     recipe = replace(PRESETS[name], **drawn(FixedTrial(as_parameters(vars(PRESETS[name])))))
     assert recipe.units[0] in (32, 48)
     assert recipe.learning_rate == PRESETS[name].learning_rate
+
+
+@pytest.mark.parametrize("trials", [0, 2])
+def test_a_search_that_is_interrupted_keeps_the_best_so_far(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trials: int
+) -> None:
+    begun = []
+
+    def losses(pool: object, recipe: Recipe, *rest: object) -> Iterator[float]:
+        begun.append(recipe)
+        if len(begun) > trials:
+            raise KeyboardInterrupt
+        yield from (0.9, 1 / len(begun))
+
+    monkeypatch.setattr("training.tuning.out_of_fold_losses", losses)
+    out = tmp_path / "recipe.toml"
+    done = CliRunner().invoke(app, ["tune", "basic-motions", "--folds", "2", "--out", str(out), "--json"])
+    if not trials:
+        assert done.exit_code != 0
+        assert not out.exists()
+        return
+    assert done.exception is None
+    assert "stopped: the best recipe so far is kept" in done.stderr
+    told = json.loads(done.stdout)
+    assert (told["best"], len(told["trials"])) == (0.5, 2)
+    assert read_recipe(out)[0].learning_rate == pytest.approx(begun[1].learning_rate)
 
 
 @pytest.mark.slow
