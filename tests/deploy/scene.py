@@ -74,7 +74,7 @@ class Scene:
         alerts: that must fire.
 
     Attributes:
-        workers: that are scraped, by name.
+        workers: that were started, by name.
     """
 
     def __init__(self, deployment: Deployment, directory: Path, alerts: frozenset[str]) -> None:
@@ -121,7 +121,7 @@ class Scene:
         return worker
 
     def scrape(self) -> None:
-        """Have all workers that were started scraped, dead or alive; what was taken out of `workers` no more."""
+        """Have all workers scraped that were started, dead or alive."""
         targets = [address_of(worker) or "" for worker in self.workers.values()]
         if self._prometheus is not None:
             self._prometheus.scrape(*targets)
