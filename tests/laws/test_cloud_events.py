@@ -6,7 +6,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.brokers.fixtures import TestCluster
@@ -32,7 +32,7 @@ def with_headers(outcomes: list[Any]) -> list[tuple[bytes, bytes, dict[str, byte
 
 
 @given(logs(), st.integers(0, 40), cuts, rules)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 def test_headers_say_of_an_event_what_its_value_says_and_no_cut_or_restart_shows(
     log: list[Record], at_restart: int, at: list[int], rule: Any
 ) -> None:

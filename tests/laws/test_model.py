@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.model.tensorflow_setup import setup_tensorflow
@@ -56,7 +56,7 @@ PER_TIMESTEP = st.sampled_from(
 )
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     masked=st.booleans(),
     before=st.lists(st.one_of(RECURRENT, PER_TIMESTEP), max_size=3),

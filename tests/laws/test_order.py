@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.laws.reference import LeakySum, Reference
@@ -79,7 +79,7 @@ def logs(draw: Any) -> list[Record]:
 
 
 @given(logs(), cuts, rules)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None)
 def test_what_is_out_of_order_or_missing_is_treated_as_the_contract_says(
     log: list[Record], at: list[int], rule: Any
 ) -> None:
@@ -96,7 +96,7 @@ def test_what_is_out_of_order_or_missing_is_treated_as_the_contract_says(
 
 
 @given(logs(), st.integers(0, 40), st.integers(0, 40), cuts, rules)
-@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=50, deadline=None)
 def test_no_cut_restart_or_replay_shows_in_the_bytes_the_state_or_the_counts(
     log: list[Record], checkpoint: int, committed: int, at: list[int], rule: Any
 ) -> None:
@@ -126,7 +126,7 @@ steps = st.lists(st.tuples(st.integers(-WINDOW - 3, WINDOW + 3), st.integers(1, 
 
 
 @given(steps)
-@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=100, deadline=None)
 def test_a_track_knows_what_was_there_as_far_as_it_looks_back(found: list[tuple[int, int]]) -> None:
     track, seen, expected = Track(UNKNOWN, 0, 0, 0), set[int](), 0
     for step, count in found:
@@ -195,7 +195,7 @@ def test_an_order_is_judged_once_a_kind_has_an_action() -> None:
 
 
 @given(st.lists(st.tuples(st.sampled_from([b"a", b"b"]), vectors), max_size=30), cuts)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=60, deadline=None)
 def test_a_missing_number_is_the_last_one_of_its_stream(samples: list[Any], at: list[int]) -> None:
     rule = {"sequence_length": None, "idle_ms": None, "capacity": 9}
     last: dict[bytes, list[float]] = {}
@@ -217,7 +217,7 @@ def test_a_missing_number_is_the_last_one_of_its_stream(samples: list[Any], at: 
 
 
 @given(logs(), rules, rules)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 def test_a_checkpoint_has_what_its_settings_asked_for_and_others_take_what_they_know(
     log: list[Record], rule: Any, other: Any
 ) -> None:

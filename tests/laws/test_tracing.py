@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
@@ -106,7 +106,7 @@ def outputs(outcomes: list[Any]) -> list[tuple[bytes, Headers]]:
 
 
 @given(logs(), contexts, st.booleans(), st.integers(0, 40), cuts, rules)
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, deadline=None)
 def test_each_output_carries_the_context_of_its_record_and_no_cut_or_restart_shows(
     log: list[Record], found: list[Headers], cloud_events: bool, at_restart: int, at: list[int], rule: Any
 ) -> None:

@@ -13,7 +13,7 @@ import fastavro
 import numpy as np
 import pytest
 from google.protobuf import json_format
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.registry.small import SmallRegistry, of
@@ -33,7 +33,7 @@ from worker.sequences import REASONS, Closing
 from worker.setting_sources import load_settings
 
 no_registry: Any = None  # of schemas that refer to no other
-LAX = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAX = settings(max_examples=60, deadline=None)
 
 probabilities = st.one_of(st.floats(0, 1, width=32), st.sampled_from([float("nan")]))
 events = st.lists(

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from functools import cache
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.registry.small import SmallRegistry, just_started, small_registry
@@ -26,7 +26,7 @@ from worker.schema_judge import SchemaJudge
 
 VALUE = b'{"features":[1.0,2.0]}'
 DIGEST = "0123456789ab"
-LAX = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAX = settings(max_examples=30, deadline=None)
 
 
 @pytest.fixture(scope="module")

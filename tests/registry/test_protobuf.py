@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.registry.small import SmallRegistry, of
@@ -26,7 +26,7 @@ from worker.settings import Settings
 from worker.varints import read_zigzag, varint, zigzag
 
 NAMES = ("x", "y")
-LAX = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAX = settings(max_examples=40, deadline=None)
 
 # One producer after the other: other widths and numbers of fields, more fields, another form; the last in its package.
 OTHER = 'syntax = "proto2"; message Other { optional string note = 1; }'

@@ -9,7 +9,7 @@ from typing import Any
 import fastavro
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
@@ -27,7 +27,7 @@ from worker.settings import Settings
 
 NAMES = ("x", "y")
 no_registry: Any = None  # of schemas that refer to no other
-LAX = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+LAX = settings(max_examples=60, deadline=None)
 
 
 @pytest.fixture(scope="module")
