@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,6 +17,7 @@ import typer
 from numpy.typing import NDArray
 from rich.console import Console
 
+from training.apart import apart
 from training.search_space import as_parameters, drawn, network_of
 from training.tables import options
 from worker.errors import UsageError
@@ -62,7 +64,6 @@ def tune(
     from training.networks import PRESETS
     from training.progress import epoch_bar
     from training.recipe_file import write_recipe
-    from worker.model.tensorflow_setup import setup_tensorflow
 
     if split_by not in ("chance", "time"):
         raise UsageError(f"--split {split_by}: expected chance or time")
@@ -74,7 +75,6 @@ def tune(
     sequences = options.TableOptions(stream_id, label, features, order, sequence, label_per, table).read(data)
     parts = split(sequences, seed, hold_out, by_time=split_by == "time")
     pool = join(parts.train, parts.validation)
-    setup_tensorflow(gpu=True)
     console = Console(stderr=True, highlight=False)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(
@@ -86,10 +86,12 @@ def tune(
         recipe = dataclasses.replace(begin, **drawn(trial))
         score = np.inf
         with epoch_bar(console, folds * recipe.epochs, f"trial {trial.number + 1} of {trials}, ") as on_epoch:
-            for number, score in enumerate(out_of_fold_losses(pool, recipe, seed, folds, on_epoch)):
-                trial.report(score, number)
-                if number + 1 < folds and trial.should_prune():
-                    raise optuna.TrialPruned
+            losses = apart(out_of_fold_losses, pool, recipe, seed, folds, on_epoch=on_epoch)
+            with closing(losses):
+                for number, score in enumerate(losses):
+                    trial.report(score, number)
+                    if number + 1 < folds and trial.should_prune():
+                        raise optuna.TrialPruned
         return float(score)
 
     def after(study: Any, trial: Any) -> None:
@@ -124,6 +126,9 @@ def _tell(study: Any, data: str, out: Path, *, as_json: bool) -> None:
 
 def out_of_fold_losses(pool: Any, recipe: Any, seed: int, folds: int, on_epoch: Any = None) -> Any:
     """After each fold, the log loss over all timesteps of the folds so far; see the module."""
+    from worker.model.tensorflow_setup import setup_tensorflow
+
+    setup_tensorflow(gpu=True)
     from training.datasets import labels_along
     from training.folds import fit_members
     from training.networks import Scaling

@@ -100,13 +100,13 @@ def test_a_search_that_is_interrupted_keeps_the_best_so_far(
 ) -> None:
     begun = []
 
-    def losses(pool: object, recipe: Recipe, *rest: object) -> Iterator[float]:
+    def losses(make: object, pool: object, recipe: Recipe, *rest: object, **named: object) -> Iterator[float]:
         begun.append(recipe)
         if len(begun) > trials:
             raise KeyboardInterrupt
         yield from (0.9, 1 / len(begun))
 
-    monkeypatch.setattr("training.tuning.out_of_fold_losses", losses)
+    monkeypatch.setattr("training.tuning.apart", losses)
     out = tmp_path / "recipe.toml"
     done = CliRunner().invoke(app, ["tune", "basic-motions", "--folds", "2", "--out", str(out), "--json"])
     if not trials:
