@@ -16,11 +16,11 @@ CPU := --override requirements/worker.in
 LOCK := $(UV) pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak endurance fuzz test-alerts stores test-image audit sbom lock clean
+.PHONY: help venv demo test test-upgrade check format bench peers flame experiments aims chaos soak endurance fuzz test-alerts stores test-image test-kubernetes audit sbom lock clean
 
 help:  ## say what there is
 	@echo "cellstream: make TARGET [PYTHON=python3.12]"
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' Makefile
 
 venv: $(VENV)/demo.stamp  ## the virtual environment, with what the worker, training and the demo need
 
@@ -76,6 +76,9 @@ test-alerts: $(VENV)/test.stamp  ## fire every alert once for real: faults, work
 
 test-image: $(VENV)/test.stamp  ## build and run the Dockerfile and the compose file; needs Docker, and debootstrap or BASE=python:3.12-slim-bookworm; half an hour
 	TESTS_IMAGE=1 TESTS_IMAGE_BASE=$(BASE) $(BIN)/pytest tests/image $(ARGS)
+
+test-kubernetes: $(VENV)/test.stamp  ## deploy/kubernetes on a real control plane; needs Go, Maven and 6 GB of disk; ten minutes, the first time more
+	TESTS_KUBERNETES=1 $(BIN)/pytest tests/kubernetes $(ARGS)
 
 audit: $(VENV)/audit.stamp  ## known vulnerabilities of what requirements/*.txt lock; asks PyPI, so it needs the network
 	$(AUDIT)/pip-audit --strict --disable-pip --require-hashes $(foreach file,worker stores demo test,--requirement requirements/$(file).txt) $(ARGS)

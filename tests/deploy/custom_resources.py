@@ -39,14 +39,30 @@ def schemas() -> dict[tuple[str, str], Schema]:
     Raises:
         pytest.skip.Exception: the definitions cannot be had.
     """
+    try:
+        files = definitions()
+    except (AssertionError, FileNotFoundError) as fault:
+        cannot(f"install Go 1.24 and Maven, or newer; {fault}")
     found: dict[tuple[str, str], Schema] = {}
-    for directory in (_of_modules(), _of_strimzi()):
-        for file in directory.glob("*.yaml"):
-            spec = yaml.safe_load(file.read_text())["spec"]
-            for version in spec["versions"]:
-                key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
-                found[key] = _strict(version["schema"]["openAPIV3Schema"], root=True)
+    for file in files:
+        spec = yaml.safe_load(file.read_text())["spec"]
+        for version in spec["versions"]:
+            key = f"{spec['group']}/{version['name']}", spec["names"]["kind"]
+            found[key] = _strict(version["schema"]["openAPIV3Schema"], root=True)
     return found
+
+
+def definitions() -> list[Path]:
+    """The files of the definitions, as one would give them to kubectl.
+
+    Raises:
+        AssertionError: they could not be fetched; it says why.
+        FileNotFoundError: there is no Go, or no Maven.
+    """
+    versions = "-".join(name.rpartition("@")[2] for name in MODULES)
+    modules = cached(f"custom-resources-{versions}", _fetch_modules)
+    strimzi = cached(f"strimzi-{STRIMZI_VERSION}", _generate)
+    return [*modules.glob("*.yaml"), *strimzi.glob("*.yaml")]
 
 
 def _strict(schema: Any, root: bool = False) -> Any:
@@ -65,21 +81,6 @@ def _strict(schema: Any, root: bool = False) -> Any:
     if schema.get("nullable"):
         return {"anyOf": [strict, {"type": "null"}]}
     return strict
-
-
-def _of_modules() -> Path:
-    versions = "-".join(name.rpartition("@")[2] for name in MODULES)
-    try:
-        return cached(f"custom-resources-{versions}", _fetch_modules)
-    except (AssertionError, FileNotFoundError) as fault:
-        cannot(f"install Go 1.24 or newer; {fault}")
-
-
-def _of_strimzi() -> Path:
-    try:
-        return cached(f"strimzi-{STRIMZI_VERSION}", _generate)
-    except (AssertionError, FileNotFoundError) as fault:
-        cannot(f"install Maven; {fault}")
 
 
 def _fetch_modules(target: Path) -> None:
