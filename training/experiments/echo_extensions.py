@@ -108,7 +108,7 @@ def extensions(setup: Setup) -> Findings:
         model = masked_network(units, alphabet)
         optimizer = keras.optimizers.Adam(setup.pick(2e-2, 3e-3))
         model.compile(optimizer, "sparse_categorical_crossentropy", jit_compile=not setup.quick)
-        inputs, targets = examples(fresh(setup.pick(40, 600), alphabet, setup.seed), alphabet)
+        inputs, targets = examples(fresh(setup.pick(40, 1_200), alphabet, setup.seed), alphabet)
         model.fit(inputs, targets, batch_size=32, epochs=setup.pick(6, 8), verbose=0)
         unseen, wanted = examples(fresh(10, alphabet, setup.seed + 1), alphabet)
         right = float((decode(model.predict(unseen, verbose=0)) == wanted).mean())
