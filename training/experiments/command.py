@@ -56,7 +56,7 @@ def run_experiments(
 ) -> None:
     """Run experiments and show what each claims, what was expected and what was measured.
 
-    Exit code 1 when a claim does not hold. All of them take tens of minutes; quick, two or three.
+    Exit code 1 when a claim does not hold. All of them take some twelve minutes; quick, two or three.
 
     Example: `cellstream experiments run 1c 2d --quick`
     """
