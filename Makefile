@@ -65,8 +65,8 @@ test-upgrade: $(VENV)/test.stamp  ## workers of an earlier commit and today's in
 endurance: $(VENV)/test.stamp  ## streams that come and go at half of the greatest rate, docs/reliability.md: two hours; ARGS='--minutes 10'
 	@$(BIN)/python -m tests.bench.endurance --write $(ARGS)
 
-fuzz: $(VENV)/test.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone
-	$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
+fuzz: $(VENV)/test.stamp $(VENV)/fuzz.stamp  ## damaged input by the million: make fuzz COUNT=1000000; 100,000 of each kind alone; Linux on x86-64
+	@$(BIN)/python -m tests.security.fuzz $(if $(COUNT),--count $(COUNT)) $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 stores: $(VENV)/test.stamp  ## checkpoints in MinIO, fake-gcs-server and Azurite, with every fault; needs Go and npm
 	TESTS_STORES=real $(BIN)/pytest tests/stores --numprocesses 3 --dist loadgroup $(ARGS)
@@ -95,6 +95,7 @@ lock:  ## compile requirements/*.txt anew from pyproject.toml (needs uv)
 	$(LOCK) --extra test --output-file requirements/test.txt pyproject.toml
 	$(LOCK) --python-version 3.11 --output-file requirements/audit.txt requirements/audit.in
 	$(LOCK) --python-version 3.11 --output-file requirements/profile.txt requirements/profile.in
+	$(LOCK) --python-version 3.11 --output-file requirements/fuzz.txt requirements/fuzz.in
 
 clean:  ## remove what the targets made: environment, fetched jars, caches
 	rm -rf $(VENV) .cache .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
@@ -104,6 +105,10 @@ $(VENV)/demo.stamp $(VENV)/test.stamp: $(VENV)/%.stamp: requirements/%.txt pypro
 	@echo "installing requirements/$*.txt into $(VENV); the first time takes some minutes"
 	@$(INSTALL) --require-hashes --requirement $<
 	@$(INSTALL) --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/fuzz.stamp: requirements/fuzz.txt | $(VENV)/test.stamp
+	@$(INSTALL) --quiet --require-hashes --requirement $<
 	@touch $@
 
 # The peers stand apart from cellstream and from each other: Java from Maven, Python in an environment of each its own.
