@@ -47,6 +47,6 @@ VOLUME /checkpoints
 EXPOSE 9108
 STOPSIGNAL SIGTERM
 # A model of some size takes a while to import, load and compile.
-HEALTHCHECK --start-period=60s --interval=10s --timeout=5s --retries=3 CMD ["python3", "-m", "worker.probe"]
+HEALTHCHECK --start-period=60s --interval=10s --timeout=5s --retries=3 CMD ["python3", "-m", "worker.pages.probe"]
 ENTRYPOINT ["tini", "--", "cellstream"]
 CMD ["run"]

@@ -35,8 +35,8 @@ from worker.commands.sample_sources import (
     read_ndjson,
     read_sequences,
 )
-from worker.embedded import PARTITIONS, EmbeddedBroker
 from worker.errors import UsageError
+from worker.kafka.embedded import PARTITIONS, EmbeddedBroker
 
 CLI = [sys.executable, "-c", "from worker.cli import main; main()"]
 

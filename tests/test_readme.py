@@ -20,8 +20,8 @@ from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
 from tests.deployment import until
 from worker.cli import app
-from worker.sequences import REASONS
-from worker.settings import GUARDED, Settings
+from worker.settings.model import GUARDED, Settings
+from worker.state.sequences import REASONS
 
 ROOT = Path(__file__).parents[1]
 PAGES = {page.relative_to(ROOT).as_posix(): page.read_text() for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"))}

@@ -27,8 +27,8 @@ from training.demo_view import display, tell
 from training.demo_worker import DemoWorker
 from worker.artifact import Artifact
 from worker.commands.sample_sources import Sample, encode_json, read_sequences
-from worker.embedded import PARTITIONS, EmbeddedBroker
 from worker.errors import FatalFault, UsageError
+from worker.kafka.embedded import PARTITIONS, EmbeddedBroker
 
 DATASET = "basic-motions"
 INPUT, OUTPUT, DEAD_LETTERS = "samples", "probabilities", "samples.dlq"

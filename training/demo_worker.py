@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker.errors import FatalFault
-from worker.setting_sources import PREFIX
+from worker.settings.sources import PREFIX
 
 STARTUP_S = 120.0
 STOP_S = 3.0  # its checkpoints are of no use to anybody afterwards

@@ -3,59 +3,38 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
 
 import structlog
 
-from worker.admin import Cluster
-from worker.artifact import RESERVED_FEATURES, read_artifact
+from worker.artifact import read_artifact
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.checkpoint.packing import Packing, keys_of
-from worker.cloud_events import CloudEvents
-from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCodec
-from worker.codecs.objects import ObjectCodec
-from worker.codecs.registered import RegisteredCodec
 from worker.dead_letters import BadRecordLimit
-from worker.encoding import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import FatalFault, Refused, UsageError
-from worker.event_writer import EventWriter
-from worker.field_paths import field_path, parse_path, timestep_path
-from worker.health import Health, pages
-from worker.http_server import Serving
+from worker.formats import new_reader, new_writer
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
-from worker.keeper import StateKeeper
+from worker.kafka.admin import Cluster
+from worker.kafka.rights import worker_rights
 from worker.loop import Worker
 from worker.metrics import Metrics
 from worker.model.tensorflow_setup import setup_tensorflow
-from worker.msgpack_encoding import MsgpackEncoder
 from worker.observer import Observer, TimedModel
-from worker.order import Order
-from worker.output_schema import REGISTERED_ENCODERS, output_schema
-from worker.reading import Reader
-from worker.recovery import Policies
-from worker.registered_values import registered_values, settings_registry
-from worker.registry import SCHEMA_TYPES
-from worker.rights import worker_rights
-from worker.schema_judge import SchemaJudge
-from worker.sequences import REASONS
+from worker.pages.health import Health, pages
+from worker.pages.server import Serving
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.start import Policies
 from worker.settings import Settings
-from worker.state import Extras
-from worker.tracing import Tracing
+from worker.state.order import Order
+from worker.state.partition import Extras
+from worker.state.sequences import REASONS
+from worker.tracing.context import Tracing
 
 log = structlog.get_logger("cellstream")
 
 TOPICS_WITHIN_S = 3.0
-ENCODERS = {"json": ProbabilityEncoder, "msgpack": MsgpackEncoder}
-CONTENT_TYPES = {
-    "json": "application/json",
-    "msgpack": "application/msgpack",
-    "avro": "application/vnd.confluent.avro",
-    "protobuf": "application/vnd.confluent.protobuf",
-    "json-schema": "application/vnd.confluent.json",
-}
 
 
 @contextmanager
@@ -72,7 +51,7 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     assert settings.artifact is not None
     artifact = read_artifact(settings.artifact)
     conf = {"client.id": f"cellstream-{settings.instance_id}", **settings.kafka_conf()}
-    codec = _codec(settings, artifact.manifest.features)
+    reader = new_reader(settings, artifact.manifest.features)
     cluster = Cluster(conf)
     cluster.expect(worker_rights(settings))
     topic_id = _existing_topics(cluster, settings)
@@ -90,13 +69,8 @@ def assemble(settings: Settings, serving: Serving) -> Iterator[Worker]:
     decisions = () if manifest.decision is None else manifest.decision.classes
     engine = Engine(
         TimedModel(model, metrics),
-        Reader(codec, settings.stream_id_from, _timestep_header(settings), _judge(settings, codec)),
-        EventWriter(
-            _encoder(settings, manifest.classes, artifact.digest[:12], decisions),
-            settings.closing_events,
-            settings.output_per == "record",
-            _cloud_events(settings),
-        ),
+        reader,
+        new_writer(settings, manifest.classes, artifact.digest[:12], decisions),
         settings.input_topic,
         settings.sequence_length,
         settings.idle_timeout_s,
@@ -184,80 +158,6 @@ def _retention_ms(cluster: Cluster, topic: str) -> int | None:
     return retention_ms if retention_ms >= 0 else None
 
 
-def _codec(settings: Settings, features: tuple[str, ...]) -> Codec:
-    limits = settings.max_record_bytes, settings.max_samples_per_record
-    stream_id = field_path(settings.stream_id_from)
-    if stream_id is not None and len(stream_id) == 1 and stream_id[0] in (*features, *RESERVED_FEATURES):
-        raise UsageError(f"--stream-id-from {settings.stream_id_from}: that field holds something else of a sample")
-    if settings.input_codec == "float32":
-        return Float32Codec(len(features), *limits, settings.missing)
-    if settings.input_codec in SCHEMA_TYPES:
-        plain = _object_codec(settings, features, JsonCodec if settings.input_codec == "json-schema" else MsgpackCodec)
-        return RegisteredCodec(plain, registered_values(settings, settings.input_codec))
-    return _object_codec(settings, features, MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec)
-
-
-def _object_codec(settings: Settings, features: tuple[str, ...], kind: type[ObjectCodec]) -> Codec:
-    limits = settings.max_record_bytes, settings.max_samples_per_record
-    stream_id = field_path(settings.stream_id_from)
-    codec = partial(
-        kind,
-        features,
-        *limits,
-        missing=settings.missing,
-        timesteps=settings.judges_order and _timestep_header(settings) is None,
-    )
-    nested = stream_id is not None and len(stream_id) > 1
-    timestep = timestep_path(settings.timestep_from)
-    if not (nested or settings.features_from or timestep is not None or settings.event_time_from):
-        return codec(stream_id_field=None if stream_id is None else str(stream_id[0]))
-    paths = None if settings.features_from is None else [parse_path(path) for path in settings.features_from]
-    if paths is not None and len(paths) not in (1, len(features)):
-        raise UsageError(
-            f"--features-from: {len(paths)} paths; expected one for each of the artifact's {len(features)} features, "
-            "in their order, or a single one of a list of them all"
-        )
-    event_time = None if settings.event_time_from is None else parse_path(settings.event_time_from)
-    return MappedCodec(codec(), paths, stream_id, timestep, event_time)
-
-
-def _timestep_header(settings: Settings) -> str | None:
-    kind, _, name = (settings.timestep_from or "").partition(":")
-    return name if kind == "header" and settings.judges_order else None
-
-
-def _judge(settings: Settings, codec: Codec) -> SchemaJudge | None:
-    if not isinstance(codec, RegisteredCodec):
-        return None
-    return SchemaJudge(codec.objects, settings.input_topic, drop_lost=settings.on_lost_state != "refuse")
-
-
-def _encoder(
-    settings: Settings, classes: Sequence[str], model: str, decisions: Sequence[str] = ()
-) -> ProbabilityEncoder:
-    """What writes the events.
-
-    Raises:
-        Refused: their schema is not registered.
-    """
-    if settings.output_codec in ENCODERS:
-        return ENCODERS[settings.output_codec](classes, model, decisions)
-    wanted = output_schema(settings)
-    with settings_registry(settings) as registry:
-        schema_id = registry.registered(*wanted)
-    if schema_id is None:
-        raise Refused(
-            f"the schema of the events is not registered as {wanted[0]}. Register it with `cellstream topics`"
-        )
-    return REGISTERED_ENCODERS[settings.output_codec](classes, model, schema_id, decisions)
-
-
-def _cloud_events(settings: Settings) -> CloudEvents | None:
-    if settings.cloudevents_source is None:
-        return None
-    return CloudEvents(settings.cloudevents_source, CONTENT_TYPES[settings.output_codec])
-
-
 def _tracing(settings: Settings, metrics: Metrics, model: str) -> Tracing | None:
     """What becomes of trace contexts.
 
@@ -268,7 +168,7 @@ def _tracing(settings: Settings, metrics: Metrics, model: str) -> Tracing | None
         return None
     if settings.trace == "headers":
         return Tracing()
-    from worker.spans import SpanTracing
+    from worker.tracing.spans import SpanTracing
 
     names = settings.input_topic, settings.group_id, settings.instance_id
     try:

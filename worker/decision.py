@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from worker.encoding import ProbabilityEncoder
+    from worker.encoding.json import ProbabilityEncoder
 
 MAX_REGIONS = 4096
 # A float32 counts to 2**24 and then stands still.

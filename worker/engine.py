@@ -15,15 +15,15 @@ import numpy as np
 from worker.blocks import BlockModel, step_streams
 from worker.dead_letters import dead_letter
 from worker.event_writer import EventWriter
-from worker.last_values import filled
-from worker.order import Order
 from worker.piece import Piece
 from worker.reading import Reader, Reading
 from worker.records import Outcome, RecordBatch
-from worker.sequences import IDLE, REASONS, Closing, closing, first_silent, place
-from worker.state import PartitionState
-from worker.streams import evict, resolve
-from worker.tracing import Tracing
+from worker.state.last_values import filled
+from worker.state.order import Order
+from worker.state.partition import PartitionState
+from worker.state.sequences import IDLE, REASONS, Closing, closing, first_silent, place
+from worker.state.streams import evict, resolve
+from worker.tracing.context import Tracing
 
 
 class Engine:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.cloud_events import CloudEvents
 from worker.decision import add_decisions
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.cloud_events import CloudEvents
+from worker.encoding.json import ProbabilityEncoder
 from worker.piece import Piece
 from worker.records import Headers, Outcome
-from worker.tracing import with_carried
+from worker.tracing.context import with_carried
 
 
 @dataclass(slots=True)

@@ -17,11 +17,11 @@ from worker.dead_letters import BadRecordLimit
 from worker.engine import Engine
 from worker.errors import StaleGeneration, TransientFault
 from worker.kafka import Sink, Source
-from worker.keeper import StateKeeper
 from worker.observer import Observer
 from worker.records import Outcome, Position
-from worker.restoring import Restores
-from worker.state import PartitionState
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.restoring import Restores
+from worker.state.partition import PartitionState
 
 log = structlog.get_logger(__name__)
 

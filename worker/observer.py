@@ -12,13 +12,13 @@ import structlog
 from worker.blocks import BlockModel, Flags, Floats, Shape
 from worker.checkpoint import WriteFailed, Written
 from worker.errors import StoreUnavailable
-from worker.health import Health
 from worker.metrics import Metrics
+from worker.pages.health import Health
 from worker.records import Outcome
-from worker.recovery import Start
-from worker.split_streams import split_streams
-from worker.state import PartitionState
-from worker.tracing import Tracing
+from worker.recovery.start import Start
+from worker.state.partition import PartitionState
+from worker.state.split_streams import split_streams
+from worker.tracing.context import Tracing
 
 if TYPE_CHECKING:
     from worker.loop import Worker

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.reading import Reading
-from worker.sequences import Closing, Events, Placement
-from worker.state import PartitionState
+from worker.state.partition import PartitionState
+from worker.state.sequences import Closing, Events, Placement
 
 
 @dataclass(slots=True)

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from worker.codecs import Codec, timestep_of
 from worker.errors import BadRecord
-from worker.known_schemas import KnownSchemas
 from worker.records import END_HEADER, START_HEADER, Headers, RecordBatch
-from worker.schema_judge import SchemaJudge
-from worker.sequences import FIELD, HEADER, NONE, START, TOMBSTONE
+from worker.registry.judge import SchemaJudge
+from worker.registry.known_schemas import KnownSchemas
+from worker.state.sequences import FIELD, HEADER, NONE, START, TOMBSTONE
 
 FALSE_HEADERS = (b"false", b"0")
 

@@ -28,7 +28,7 @@ from worker.bench.aims import Measured, table
 from worker.bench.rows import ROWS, RowGroup
 from worker.bench.stage import QUICK, Scale, open_stage
 from worker.commands.bench import telling
-from worker.setting_sources import load_settings
+from worker.settings.sources import load_settings
 
 ALL = ROWS | {"peers": RowGroup(peers, 400, "over programs in other frameworks; `make peers` builds them first")}
 

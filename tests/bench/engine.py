@@ -21,13 +21,13 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.codecs import Float32Codec, JsonCodec
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
 from worker.model.tensorflow_setup import setup_tensorflow
 from worker.reading import Reader
 from worker.records import RecordBatch
-from worker.state import PartitionState
+from worker.state.partition import PartitionState
 
 FEATURES = 3
 ONE = b'{"features":[0.25,-0.5,1.0]}'

@@ -19,7 +19,7 @@ from pathlib import Path
 from tests.bench.page import DOCS
 from tests.brokers.choice import choose, real_broker
 from worker.bench.stage import Scale, Stage, open_stage
-from worker.setting_sources import load_settings
+from worker.settings.sources import load_settings
 
 STREAMS = {"flame": 10_000, "flame-hot": 1}
 RATE = 200  # samples a second

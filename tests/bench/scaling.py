@@ -30,15 +30,15 @@ from worker.bench.checkpoints import DIGEST, STATE_SIZE, TOPIC, Halving, keeper_
 from worker.capacity import Costs, Demand, stream_bytes
 from worker.codecs import JsonCodec
 from worker.commands.run import quiet_garbage_collector
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
-from worker.keeper import StateKeeper
-from worker.note import Note
 from worker.reading import Reader
 from worker.records import Position, RecordBatch
-from worker.recovery import Log
-from worker.state import PartitionState
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.note import Note
+from worker.recovery.start import Log
+from worker.state.partition import PartitionState
 
 POLL = 20_000
 START_MS = 1_700_000_000_000

@@ -17,8 +17,8 @@ import pytest
 from tests.brokers.choice import choose, must_have_broker, real_broker
 from tests.brokers.jars import fetch_jars, what_is_missing
 from tests.brokers.kafka_process import KafkaProcess, broker_to_harm, wait_for_topic
-from worker.admin import BROKER_DEFAULT, Cluster
-from worker.embedded import EmbeddedBroker
+from worker.kafka.admin import BROKER_DEFAULT, Cluster
+from worker.kafka.embedded import EmbeddedBroker
 
 BROKERS = ("embedded", "kafka")
 _used: dict[str, str] = {}

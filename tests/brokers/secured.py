@@ -23,7 +23,7 @@ from confluent_kafka.admin import (
 from tests.brokers.certificates import CLIENT, SERVER, Authority
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import START_S, KafkaProcess
-from worker.rights import Right
+from worker.kafka.rights import Right
 
 ADMIN, ADMIN_PASSWORD = "admin", "admin-of-the-secured-broker"
 _MODULE = "org.apache.kafka.common.security"

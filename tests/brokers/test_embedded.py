@@ -10,9 +10,9 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
 from tests.brokers.fixtures import TestCluster
-from worker.admin import Cluster
-from worker.embedded import PARTITIONS, EmbeddedBroker, is_embedded
 from worker.errors import FatalFault
+from worker.kafka.admin import Cluster
+from worker.kafka.embedded import PARTITIONS, EmbeddedBroker, is_embedded
 
 
 def test_topics_have_the_fixed_number_of_partitions(embedded: TestCluster) -> None:

@@ -16,7 +16,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import KafkaProcess, free_ports
 from tests.brokers.process import Process
-from worker.admin import Cluster
+from worker.kafka.admin import Cluster
 
 
 @pytest.mark.broker

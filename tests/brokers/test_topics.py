@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.brokers.fixtures import TestCluster
-from worker.admin import Cluster, partition_count, topic_id, topic_settings
 from worker.cli import app
 from worker.commands.topic_plan import HOUR_MS, Wanted, judge
 from worker.errors import CellstreamError, FatalFault, Refused
+from worker.kafka.admin import Cluster, partition_count, topic_id, topic_settings
 
 SAFE = {"cleanup.policy": "delete", "retention.ms": str(168 * HOUR_MS), "retention.bytes": "-1"}
 

@@ -25,8 +25,8 @@ from worker.checkpoint.local import LocalDirectory
 from worker.checkpoint.store import CheckpointStore
 from worker.engine import Engine
 from worker.kafka.transaction import TransactionalSink
-from worker.keeper import StateKeeper
 from worker.loop import Worker
+from worker.recovery.keeper import StateKeeper
 
 Here = Callable[[], None]
 DURING_S = 0.012  # a commit on a local broker takes some milliseconds

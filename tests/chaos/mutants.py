@@ -19,12 +19,12 @@ import numpy as np
 
 from worker.engine import Engine
 from worker.errors import TransientFault
-from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.piece import Piece
 from worker.records import Outcome, Position, RecordBatch
-from worker.restoring import Restores
-from worker.state import PartitionState
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.restoring import Restores
+from worker.state.partition import PartitionState
 
 
 @contextmanager

@@ -21,14 +21,14 @@ from tests.brokers.process import Process
 from tests.deployment import FEATURES, Deployment, Reader, read_all, until_read
 from tests.registry.apicurio import apicurio
 from tests.registry.test_protobuf import kind_of
-from worker import registry as registry_module
-from worker.assembly import _codec
 from worker.cli import app
 from worker.codecs.registered import RegisteredCodec
 from worker.commands.topics import ensure_schema
+from worker.encoding.protobuf import protobuf_schema
 from worker.errors import Refused, TransientFault
-from worker.protobuf_encoding import protobuf_schema
-from worker.registry import HEADER_BYTES, header
+from worker.formats import sample_codec
+from worker.registry import client as registry_module
+from worker.registry.client import HEADER_BYTES, header
 from worker.settings import Settings
 
 ROWS = [[0.5, 1.0, -1.25], [1.0, 2.0, 3.0], [0.0, 0.25, 0.125]]
@@ -181,7 +181,7 @@ def test_a_registry_that_is_gone_is_waited_for_and_what_is_known_goes_on(
         pump = kind(client, f"samples-{codec}")
         named = [dict(zip(FEATURES, row, strict=True)) for row in ROWS]
         values: list[bytes | None] = [pump.write(fields, new=i > 0) for i, fields in enumerate(named)]
-    known, late = _codec(chosen, FEATURES), _codec(chosen, FEATURES)
+    known, late = sample_codec(chosen, FEATURES), sample_codec(chosen, FEATURES)
     assert known.decode(values).inputs.tolist() == ROWS
     made = ensure_schema(chosen, create=True)
     assert ensure_schema(chosen, create=False) == made

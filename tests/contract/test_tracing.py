@@ -21,7 +21,7 @@ from tests.brokers.fixtures import TestCluster
 from tests.brokers.process import Process
 from tests.contract.conftest import serving
 from tests.deployment import Deployment, until
-from worker.tracing import TraceContext, context_of
+from worker.tracing.context import TraceContext, context_of
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SAMPLE = json.dumps({"features": [0.5, -1.25, 2.0]}).encode()

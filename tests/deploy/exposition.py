@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from worker.metrics import Metrics
-from worker.sequences import REASONS
+from worker.state.sequences import REASONS
 
 # What Prometheus, or the client library, has of every target.
 EVERYWHERE = {"up", "process_resident_memory_bytes", "process_cpu_seconds_total"}

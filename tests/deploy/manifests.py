@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from tests.deploy.tools import answer_of, kustomize
-from worker.setting_sources import load_settings
 from worker.settings import Settings
+from worker.settings.sources import load_settings
 
 ROOT = Path(__file__).parents[2] / "deploy"
 BUILDS = ["base", "overlays/keda", "overlays/strimzi", "overlays/prometheus", "overlays/all"]

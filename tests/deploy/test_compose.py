@@ -15,7 +15,7 @@ from deploy.grafana.dashboard import FILE as DASHBOARD
 from tests.brokers.kafka_process import SETTINGS
 from tests.deploy.tools import answer_of, compose_parser
 from tests.test_readme import resolve
-from worker.setting_sources import load_settings
+from worker.settings.sources import load_settings
 
 ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"

@@ -17,7 +17,7 @@ from tests.deploy.prometheus import Prometheus
 from tests.deploy.test_alerts import RECORDED, RULES, rules
 from tests.deploy.tools import answer_of, prometheus_tool
 from tests.deployment import until
-from worker.health import Health, pages, serve
+from worker.pages.health import Health, pages, serve
 
 DASHBOARD = json.loads(FILE.read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

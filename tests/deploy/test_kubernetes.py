@@ -17,9 +17,9 @@ from tests.deploy.broken import BROKEN_CUSTOM, broken
 from tests.deploy.custom_resources import schemas
 from tests.deploy.manifests import BUILDS, ROOT, build, container, only, settings_of
 from tests.deploy.tools import answer_of, kustomize
-from worker.health import Health, pages, serve
 from worker.loop import HAND_OVER_S, SAVE_AHEAD_S
 from worker.metrics import Metrics
+from worker.pages.health import Health, pages, serve
 from worker.settings import Settings
 
 # Kubernetes versions that the manifests are written for; the schemas come with the validator.

@@ -58,7 +58,7 @@ def main(directory: Path) -> None:
 
     artifacts: Any = importlib.import_module("worker.artifact")
     checkpoint: Any = importlib.import_module("worker.checkpoint")
-    recovery: Any = importlib.import_module("worker.recovery")
+    recovery: Any = importlib.import_module("worker.recovery.start")
     streaming: Any = importlib.import_module("worker.streaming")
     keras.utils.set_random_seed(7)
     model = keras.Sequential(

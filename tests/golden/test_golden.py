@@ -27,13 +27,13 @@ from worker.checkpoint.packing import Packing
 from worker.checkpoint.pointer import FORMAT as POINTER_FORMAT
 from worker.checkpoint.pointer import Pointer, problem
 from worker.errors import ArtifactRefused, CheckpointOfNewerVersion, StateRefused
-from worker.keeper import StateKeeper
-from worker.note import VERSION as NOTE_VERSION
-from worker.note import Note, former_partitions
 from worker.records import Position
-from worker.recovery import Log, Policies
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.note import VERSION as NOTE_VERSION
+from worker.recovery.note import Note, former_partitions
+from worker.recovery.start import Log, Policies
 from worker.rekey.places import Places
-from worker.state import Extras, PartitionState
+from worker.state.partition import Extras, PartitionState
 from worker.streaming import StreamingModel
 
 HERE = Path(__file__).parent

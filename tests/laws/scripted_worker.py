@@ -16,13 +16,13 @@ from tests.laws.test_engine import batch_of, engine_of, state_of
 from worker.artifact import StateSlot
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.dead_letters import BadRecordLimit
-from worker.health import Health
-from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.metrics import Metrics
 from worker.observer import Observer
+from worker.pages.health import Health
 from worker.records import RecordBatch
-from worker.recovery import Policies
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.start import Policies
 
 DIGEST = "0123456789ab" + "0" * 52
 LAYOUT = (StateSlot("leaky_sum", "h", (1,), 0), StateSlot("leaky_sum", "c", (1,), 1))

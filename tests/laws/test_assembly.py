@@ -48,7 +48,7 @@ def test_spans_without_the_extra_or_with_a_wrong_variable_are_a_usage_error(monk
     monkeypatch.setenv("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000")  # more than may wait
     with pytest.raises(UsageError, match=r"OTEL_\*: .*max_export_batch_size"):
         assembly._tracing(spans, Metrics(), "digest")
-    monkeypatch.delitem(sys.modules, "worker.spans", raising=False)
+    monkeypatch.delitem(sys.modules, "worker.tracing.spans", raising=False)
     monkeypatch.setitem(sys.modules, "opentelemetry.context", None)
     with pytest.raises(UsageError, match=r"cellstream\[otel\]"):
         assembly._tracing(spans, Metrics(), "digest")

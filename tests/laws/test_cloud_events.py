@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tests.brokers.fixtures import TestCluster
 from tests.deployment import Reader, until_read
 from tests.laws.test_engine import Record, cuts, engine_of, logs, published, restored_from, rules, run, state_of
-from worker.cloud_events import CloudEvents
+from worker.encoding.cloud_events import CloudEvents
 from worker.engine import Engine
 from worker.kafka import FlushingSink
 

@@ -19,15 +19,15 @@ from worker import StreamingModel
 from worker.artifact import read_artifact, write_artifact
 from worker.codecs import JsonCodec
 from worker.decision import DecisionRule
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.msgpack import MsgpackEncoder, json_of
 from worker.engine import Engine
 from worker.errors import ArtifactRefused
 from worker.event_writer import EventWriter
-from worker.frozen import COLUMNS
 from worker.model.tensorflow_setup import setup_tensorflow
-from worker.msgpack_encoding import MsgpackEncoder, json_of
 from worker.reading import Reader
-from worker.state import PartitionState
+from worker.state.frozen import COLUMNS
+from worker.state.partition import PartitionState
 
 RULE = DecisionRule(("no", 'y"es%'), (0, 2, 5), ((0.9, 0.8), (0.7, 0.75), (0.6, 0.5)))
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
 
 numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
 

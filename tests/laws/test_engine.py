@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 
 from tests.laws.reference import LeakySum, Reference
 from worker.codecs import Float32Codec, JsonCodec
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
-from worker.frozen import COLUMNS
-from worker.order import Order
 from worker.reading import Reader
 from worker.records import Outcome, RecordBatch
-from worker.state import Extras, PartitionState
+from worker.state.frozen import COLUMNS
+from worker.state.order import Order
+from worker.state.partition import Extras, PartitionState
 
 FEATURES = 2
 BUCKETS = [(1, 2), (1, 4), (2, 2), (4, 2), (4, 8), (16, 2)]

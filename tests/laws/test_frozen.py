@@ -19,10 +19,10 @@ from tests.laws.reference import LeakySum
 from tests.laws.test_engine import Record, batch_of, engine_of, logs, rules, state_of
 from worker.checkpoint import CheckpointStore, CheckpointWriter, LiveSnapshot, Snapshot
 from worker.checkpoint.file import Header, write_file
-from worker.frozen import COLUMNS, FrozenState
-from worker.keeper import StateKeeper
-from worker.recovery import Policies
-from worker.state import PartitionState
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.start import Policies
+from worker.state.frozen import COLUMNS, FrozenState
+from worker.state.partition import PartitionState
 
 LAYOUT = make_layout((1,), (1,))
 

@@ -13,12 +13,12 @@ from http.client import HTTPConnection, HTTPResponse
 
 import pytest
 
-from worker import http_server
 from worker.errors import UsageError
-from worker.health import Health, pages, serve
-from worker.http_server import CONNECTIONS, BoundedServer
 from worker.kafka.sink import CALL_TIMEOUT_S, GIVE_UP_S
 from worker.metrics import Metrics
+from worker.pages import server as http_server
+from worker.pages.health import Health, pages, serve
+from worker.pages.server import CONNECTIONS, BoundedServer
 
 
 class Clock:

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from worker.errors import StoreUnavailable
-from worker.loading import begin
+from worker.recovery.loading import begin
 
 
 def test_load_in_the_background_keeps_nobody_waiting() -> None:

@@ -33,8 +33,8 @@ from worker.errors import FatalFault, StaleGeneration, StateRefused, TransientFa
 from worker.kafka import Survey
 from worker.loop import Worker
 from worker.records import NO_TIMESTAMP, RecordBatch
-from worker.recovery import Log
-from worker.restoring import AGAIN_S
+from worker.recovery.restoring import AGAIN_S
+from worker.recovery.start import Log
 
 
 @given(st.lists(logs(), min_size=1, max_size=3), faults, sizes)

@@ -16,7 +16,7 @@ from worker.errors import UsageError
 from worker.field_paths import follow, parse_path
 from worker.reading import Reader
 from worker.records import RecordBatch
-from worker.setting_sources import load_settings
+from worker.settings.sources import load_settings
 
 NAMES = ("x", "y")
 FORMATS = {"json": (JsonCodec, msgspec.json.encode), "msgpack": (MsgpackCodec, msgspec.msgpack.encode)}

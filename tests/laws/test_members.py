@@ -10,8 +10,8 @@ from threading import Event
 import pytest
 
 from worker.commands.run import stopped_by_signals
-from worker.http_server import Serving
 from worker.members import Supervisor
+from worker.pages.server import Serving
 from worker.settings import Settings
 
 pytestmark = pytest.mark.timeout(120)

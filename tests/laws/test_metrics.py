@@ -24,9 +24,9 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from worker.array_histogram import ArrayHistogram
-from worker.health import Health, pages, serve
 from worker.logs import configure_logging, printable
 from worker.metrics import Metrics
+from worker.pages.health import Health, pages, serve
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs" / "metrics.md").read_text()
@@ -81,7 +81,7 @@ def test_every_reason_in_the_code_is_documented() -> None:
     reasons = {reason for source in sources for reason in re.findall(r'BadRecord\(\s*"(\w+)"', source)}
     assert reasons
     assert {reason for reason in reasons if f"`{reason}`" not in DOCUMENT} == set()
-    from worker.sequences import REASONS
+    from worker.state.sequences import REASONS
 
     assert {reason for reason in REASONS if reason and f"`{reason}`" not in DOCUMENT} == set()
 
@@ -275,7 +275,7 @@ def test_these_modules_do_not_wait_for_tensorflow() -> None:
     import subprocess
 
     code = (
-        "import sys, worker.metrics, worker.health, worker.logs, worker.checkpoint, worker.commands.state\n"
+        "import sys, worker.metrics, worker.pages.health, worker.logs, worker.checkpoint, worker.commands.state\n"
         "assert not {'tensorflow', 'keras'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=180, cwd=ROOT)

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.encoding import ProbabilityEncoder
-from worker.msgpack_encoding import MsgpackEncoder, json_of
-from worker.sequences import REASONS, Closing
+from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.msgpack import MsgpackEncoder, json_of
+from worker.state.sequences import REASONS, Closing
 
 ids = st.text(min_size=1, max_size=20).map(lambda text: text.encode("utf-8", "replace"))
 numbers = st.floats(width=32)

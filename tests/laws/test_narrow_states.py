@@ -13,7 +13,7 @@ from worker.checkpoint.file import LiveSnapshot, write_file
 from worker.checkpoint.reader import read_file
 from worker.errors import NotStreamable
 from worker.model.tensorflow_setup import setup_tensorflow
-from worker.state import PartitionState
+from worker.state.partition import PartitionState
 
 setup_tensorflow()
 import keras  # noqa: E402  (after its variables are set)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from worker.checkpoint import CheckpointRef, Written
-from worker.health import Health
 from worker.metrics import Metrics
 from worker.observer import Observer
-from worker.state import PartitionState
+from worker.pages.health import Health
+from worker.state.partition import PartitionState
 
 RETENTION_S = 100
 

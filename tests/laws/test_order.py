@@ -32,12 +32,12 @@ from worker.checkpoint.file import write_file
 from worker.checkpoint.reader import read_file
 from worker.codecs import Float32Codec
 from worker.errors import UsageError
-from worker.keeper import _fill
-from worker.order import UNKNOWN, WINDOW, Track
 from worker.reading import Reader
-from worker.recovery import Log
-from worker.sequences import DUPLICATE, GAP, LATE, NONE
-from worker.setting_sources import load_settings
+from worker.recovery.keeper import _fill
+from worker.recovery.start import Log
+from worker.settings.sources import load_settings
+from worker.state.order import UNKNOWN, WINDOW, Track
+from worker.state.sequences import DUPLICATE, GAP, LATE, NONE
 
 KINDS = ("duplicate", "late", "gap")
 actions = st.sampled_from(["accept", "drop", "dead_letter", "reset"])

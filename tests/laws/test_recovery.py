@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import CheckpointDamaged, CheckpointOfNewerVersion, CheckpointOfOtherModel, StateRefused
-from worker.note import Note, former_partitions
 from worker.records import Position
-from worker.recovery import Log, Policies, Saved, Start, choose_start
+from worker.recovery.note import Note, former_partitions
+from worker.recovery.start import Log, Policies, Saved, Start, choose_start
 
 DIGEST, OTHER = "a1" * 32, "b2" * 32
 

@@ -14,7 +14,7 @@ from worker.kafka import Survey
 from worker.reading import Reader
 from worker.records import Position, RecordBatch
 from worker.rekey import Copier, Places
-from worker.streams import unusable
+from worker.state.streams import unusable
 
 IDS = ("key", "header:device", "field:device")
 ids = st.sampled_from([b"a", b"", "ü".encode(), b"\xff", b"x" * 257, None])

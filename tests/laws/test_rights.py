@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from worker.cli import app
-from worker.rights import worker_rights
+from worker.kafka.rights import worker_rights
 from worker.settings import Settings
 
 NAMES = {"input_topic": "in", "output_topic": "out", "dead_letter_topic": "dead", "group_id": "pumps"}

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from worker.errors import UsageError
-from worker.setting_files import masked
-from worker.setting_sources import load_settings
-from worker.settings import GUARDED, Settings
+from worker.settings.files import masked
+from worker.settings.model import GUARDED, Settings
+from worker.settings.sources import load_settings
 
 
 def test_a_flag_wins_over_a_variable_and_a_variable_over_the_file(tmp_path: Path) -> None:

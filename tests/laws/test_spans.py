@@ -20,12 +20,12 @@ from opentelemetry.trace import SpanKind, StatusCode
 from tests.laws.scripted import Cluster, Crash, Script, ScriptedSink
 from tests.laws.scripted_worker import Stop, faults, sizes, topic_of, worker_on
 from tests.laws.test_engine import batch_of, logs
-from worker import spans
 from worker.loop import Worker
 from worker.metrics import Metrics
 from worker.records import Headers, Position, RecordBatch
-from worker.spans import SpanTracing
-from worker.tracing import context_of
+from worker.tracing import spans
+from worker.tracing.context import context_of
+from worker.tracing.spans import SpanTracing
 
 SAMPLED = b"00-0af7651916cd43dd8448eb211c80319c-%016x-01"
 NOT_SAMPLED = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"

@@ -9,11 +9,11 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.health import Health
 from worker.metrics import Metrics
 from worker.observer import WARN_EVERY_S, Observer
-from worker.split_streams import MOST_LOOKED_AT, split_streams
-from worker.state import PartitionState
+from worker.pages.health import Health
+from worker.state.partition import PartitionState
+from worker.state.split_streams import MOST_LOOKED_AT, split_streams
 
 streams = st.sets(st.integers(0, 30).map(lambda number: b"s%d" % number))
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import FatalFault
-from worker.state import PartitionState
+from worker.state.partition import PartitionState
 
 INITIAL = np.zeros(3, np.float32)
 

@@ -16,7 +16,7 @@ import pytest
 from tests.checkpoints.snapshots import LAYOUT, TOPIC, make_snapshot
 from worker import cli
 from worker.checkpoint import CheckpointStore
-from worker.sequences import sequence_id
+from worker.state.sequences import sequence_id
 
 HOSTILE = b"evil\x1b[2J\n\xe2\x80\xae\xff"
 

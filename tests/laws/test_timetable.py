@@ -7,7 +7,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.timetable import FIRST_PAUSE_S, LONGEST_PAUSE_S, Timetable
+from worker.recovery.timetable import FIRST_PAUSE_S, LONGEST_PAUSE_S, Timetable
 
 COMMIT_S = 0.125  # added up without rounding
 

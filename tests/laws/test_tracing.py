@@ -12,10 +12,10 @@ from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from tests.laws.test_engine import Record, cuts, engine_of, logs, published, restored_from, rules, run, state_of
-from worker.cloud_events import CloudEvents
+from worker.encoding.cloud_events import CloudEvents
 from worker.engine import Engine
 from worker.records import Headers
-from worker.tracing import MAX_STATE_BYTES, Tracing, context_of
+from worker.tracing.context import MAX_STATE_BYTES, Tracing, context_of
 
 VALID = b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 LATER = b"01-0af7651916cd43dd8448eb211c80319d-b7ad6b7169203332-fe-what comes later"

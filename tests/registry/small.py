@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 from typing import Any
 
-from worker.registry import Registry
+from worker.registry.client import Registry
 from worker.settings import Settings
 
 

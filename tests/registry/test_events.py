@@ -18,19 +18,19 @@ from hypothesis import strategies as st
 
 from tests.registry.small import SmallRegistry, of
 from tests.registry.test_protobuf import kind_of
-from worker.assembly import _encoder
-from worker.avro_encoding import AvroEncoder, avro_schema
 from worker.codecs.avro import avro_transcoder
 from worker.codecs.protobuf import protobuf_transcoder
 from worker.commands.event_view import json_of_registered, parse_event
 from worker.commands.topics import ensure_schema
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.avro import AvroEncoder, avro_schema
+from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.protobuf import ProtobufEncoder, protobuf_schema
+from worker.encoding.registered import RegisteredJsonEncoder
 from worker.errors import Refused, UsageError
-from worker.protobuf_encoding import ProtobufEncoder, protobuf_schema
-from worker.registered_encoding import RegisteredJsonEncoder
-from worker.registry import Registry, header
-from worker.sequences import REASONS, Closing
-from worker.setting_sources import load_settings
+from worker.formats import event_encoder
+from worker.registry.client import Registry, header
+from worker.settings.sources import load_settings
+from worker.state.sequences import REASONS, Closing
 
 no_registry: Any = None  # of schemas that refer to no other
 LAX = settings(max_examples=60, deadline=None)
@@ -146,11 +146,11 @@ def test_the_schema_of_the_events_is_registered_by_topics_and_found_by_the_worke
     for codec, kind in kinds.items():
         chosen = of(registry, "avro", output_topic=f"out-{codec}").model_copy(update={"output_codec": codec})
         with pytest.raises(Refused, match=f"out-{codec}-value.*cellstream topics"):
-            _encoder(chosen, ("p",), "abc")
+            event_encoder(chosen, ("p",), "abc")
         assert ensure_schema(chosen, create=False) == {"subject": f"out-{codec}-value", "id": None}
         made = ensure_schema(chosen, create=True)
         assert made == ensure_schema(chosen, create=True) == ensure_schema(chosen, create=False)
-        encoder = _encoder(chosen, ("p",), "abc")
+        encoder = event_encoder(chosen, ("p",), "abc")
         assert type(encoder) is kind
         closing = encoder.closing(0, Closing(0, 0, True, b"a", 1, 0, 1, 1), 5, 6)
         assert closing[:5] == header(made["id"])

@@ -11,18 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.registry.small import SmallRegistry, just_started, small_registry
-from worker import known_schemas
-from worker import registry as registry_module
 from worker.codecs import JsonCodec
 from worker.codecs.registered import RegisteredCodec, RegisteredValues
 from worker.errors import BadRecord, Refused, StateRefused
-from worker.known_schemas import MOST, KnownSchemas
-from worker.note import Note
 from worker.reading import Reader
 from worker.records import Position, RecordBatch
-from worker.recovery import Log, Policies, Saved, choose_start
-from worker.registry import Registry, header
-from worker.schema_judge import SchemaJudge
+from worker.recovery.note import Note
+from worker.recovery.start import Log, Policies, Saved, choose_start
+from worker.registry import client as registry_module
+from worker.registry import known_schemas
+from worker.registry.client import Registry, header
+from worker.registry.judge import SchemaJudge
+from worker.registry.known_schemas import MOST, KnownSchemas
 
 VALUE = b'{"features":[1.0,2.0]}'
 DIGEST = "0123456789ab"

@@ -17,11 +17,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.registry.small import SmallRegistry, of
-from worker.assembly import _codec
 from worker.codecs import Codec
 from worker.codecs.protobuf import _files, protobuf_transcoder
 from worker.codecs.registered import RegisteredCodec
-from worker.registry import header
+from worker.formats import sample_codec
+from worker.registry.client import header
 from worker.settings import Settings
 from worker.varints import read_zigzag, varint, zigzag
 
@@ -44,7 +44,7 @@ PATHS = [(0,), (1,), (0, 0), (1,)]
 
 @pytest.fixture(scope="module")
 def codec(registry: SmallRegistry) -> Iterator[Codec]:
-    opened = _codec(of(registry, "protobuf"), NAMES)
+    opened = sample_codec(of(registry, "protobuf"), NAMES)
     assert isinstance(opened, RegisteredCodec)
     yield opened
     opened.objects.registry.close()
@@ -95,7 +95,7 @@ def test_a_sample_means_the_same_whatever_schema_it_was_written_with(
         packed.append(framed(schema_id, PATHS[which], message(SCHEMAS[which], PATHS[which], written)))
         objects.append(json.dumps(value).encode())
     one = codec.decode(packed)
-    other = _codec(Settings(), NAMES).decode(objects)
+    other = sample_codec(Settings(), NAMES).decode(objects)
     np.testing.assert_array_equal(one.inputs, other.inputs)
     assert (one.counts.tolist(), one.ends, one.bad) == (other.counts.tolist(), other.ends, {})
 
@@ -135,7 +135,7 @@ def test_features_stream_id_and_event_time_are_found_by_paths(registry: SmallReg
     }
     value = {"device": {"id": "d", "mode": "BUSY"}, "at": "2026-01-31T12:00:00.5Z", "x": 1.5, "others": {"y": 2}}
     schema_id = registry.add(EVENT, "PROTOBUF")
-    decoded = _codec(of(registry, "protobuf", **paths), NAMES).decode(
+    decoded = sample_codec(of(registry, "protobuf", **paths), NAMES).decode(
         [framed(schema_id, (1,), message(EVENT, (1,), value))]
     )
     assert decoded.inputs.tolist() == [[1.5, 2]]
@@ -160,7 +160,9 @@ def test_the_schemas_of_imports_are_asked_for_and_descriptors_are_taken_too() ->
 @pytest.mark.parametrize("text", ["", "nonsense", 'syntax = "proto3"; import "none.proto";', "AAAA", "Zm9v"])
 def test_a_schema_that_is_none_makes_bad_records(registry: SmallRegistry, text: str) -> None:
     (fault,) = (
-        _codec(of(registry, "protobuf"), NAMES).decode([header(registry.add(text, "PROTOBUF")) + b"\0"]).bad.values()
+        sample_codec(of(registry, "protobuf"), NAMES)
+        .decode([header(registry.add(text, "PROTOBUF")) + b"\0"])
+        .bad.values()
     )
     assert fault.reason in ("unknown_schema", "not_protobuf")
 

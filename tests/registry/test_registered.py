@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from tests.registry.small import SmallRegistry, of
-from worker import registry as registry_module
-from worker.assembly import _codec
 from worker.cli import app
 from worker.codecs import MSGPACK, Codec, StreamIdField
 from worker.errors import TransientFault, UsageError
+from worker.formats import sample_codec
 from worker.records import RecordBatch
-from worker.registered_values import registered_values
-from worker.registry import header
+from worker.registry import client as registry_module
+from worker.registry.client import header
+from worker.registry.values import registered_values
 from worker.rekey import Copier
 from worker.settings import Settings
 
@@ -32,7 +32,7 @@ LAX = settings(max_examples=60, deadline=None)
 
 @pytest.fixture(scope="module")
 def codec(registry: SmallRegistry) -> Codec:
-    return _codec(of(registry, "avro"), NAMES)
+    return sample_codec(of(registry, "avro"), NAMES)
 
 
 def record(*fields: tuple[str, Any]) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def test_a_sample_means_the_same_whatever_schema_it_was_written_with(
         avro.append(written(SCHEMAS[which], value, ids[which]))
         objects.append(json.dumps(value).encode())
     one = codec.decode(avro)
-    other = _codec(Settings(), NAMES).decode(objects)
+    other = sample_codec(Settings(), NAMES).decode(objects)
     np.testing.assert_array_equal(one.inputs, other.inputs)
     assert (one.counts.tolist(), one.ends, one.bad) == (other.counts.tolist(), other.ends, {})
 
@@ -103,7 +103,7 @@ def test_any_bytes_are_a_sample_or_a_bad_record_and_touch_no_other(
 def test_an_id_that_nobody_knows_is_a_bad_record_and_is_not_asked_for_with_every_record(
     registry: SmallRegistry,
 ) -> None:
-    codec, unknown = _codec(of(registry, "avro"), NAMES), header(99_999) + b"rest"
+    codec, unknown = sample_codec(of(registry, "avro"), NAMES), header(99_999) + b"rest"
     reasons = [fault.reason for fault in codec.decode([unknown, b"", b"\0\0\0", b"\1" + unknown[1:]]).bad.values()]
     assert reasons == ["unknown_schema", "no_schema_id", "no_schema_id", "no_schema_id"]
     before = registry.asked
@@ -118,7 +118,7 @@ def test_a_registry_that_is_away_is_nobodys_bad_record(
 ) -> None:
     value = written(SCHEMAS[0], {"x": 1.0, "y": 2.0}, registry.add(SCHEMAS[0]))
     monkeypatch.setattr(registry_module, "WAIT_S", 0.0)
-    codec = _codec(of(registry, "avro"), NAMES)
+    codec = sample_codec(of(registry, "avro"), NAMES)
     registry.away = True
     try:
         with pytest.raises(TransientFault, match="does not answer"):
@@ -131,7 +131,7 @@ def test_a_registry_that_is_away_is_nobodys_bad_record(
         assert codec.decode([value]).inputs.tolist() == [[1, 2]], "what is known is not asked for"
     finally:
         registry.away = False
-    gone = _codec(Settings(schema_registry_url="http://127.0.0.1:9", input_codec="avro"), NAMES)
+    gone = sample_codec(Settings(schema_registry_url="http://127.0.0.1:9", input_codec="avro"), NAMES)
     with pytest.raises(TransientFault, match="does not answer"):
         gone.decode([value])
 
@@ -163,7 +163,7 @@ def doubled(times: int) -> Any:
 def test_a_schema_that_lets_a_few_bytes_run_away_is_refused_before_a_value_is_read(
     registry: SmallRegistry, schema: Any, rest: bytes
 ) -> None:
-    codec = _codec(of(registry, "avro", max_record_bytes=1_000_000), NAMES)
+    codec = sample_codec(of(registry, "avro", max_record_bytes=1_000_000), NAMES)
     (fault,) = codec.decode([header(registry.add(schema)) + rest]).bad.values()
     assert fault.reason == "unknown_schema"
     assert "cannot be used" in str(fault)
@@ -173,7 +173,9 @@ def test_a_decimal_is_not_converted_and_no_number(registry: SmallRegistry) -> No
     decimal = {"type": "bytes", "logicalType": "decimal", "precision": 10**6}
     schema = record(("x", "float"), ("y", "float"), ("price", decimal))
     value = header(registry.add(schema)) + b"\0\0\x80\x3f" * 2 + b"\x80\xb5\x18" + b"\x7f" * 200_000
-    assert _codec(of(registry, "avro", max_record_bytes=1_000_000), NAMES).decode([value]).inputs.tolist() == [[1, 1]]
+    assert sample_codec(of(registry, "avro", max_record_bytes=1_000_000), NAMES).decode([value]).inputs.tolist() == [
+        [1, 1]
+    ]
 
 
 def test_a_topic_is_keyed_anew_by_a_field_of_values_with_schemas(registry: SmallRegistry) -> None:

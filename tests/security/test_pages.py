@@ -17,15 +17,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.brokers.certificates import CLIENT, SERVER, Authority, encrypt
-from worker import http_server
 from worker.errors import UsageError
-from worker.health import Health, pages, serve
-from worker.http_server import CONNECTIONS, BoundedServer
 from worker.metrics import Metrics
-from worker.page_guard import OPEN, Guard, guard_of
-from worker.probe import live
-from worker.setting_sources import load_settings
+from worker.pages import server as http_server
+from worker.pages.guard import OPEN, Guard, guard_of
+from worker.pages.health import Health, pages, serve
+from worker.pages.probe import live
+from worker.pages.server import CONNECTIONS, BoundedServer
 from worker.settings import Settings
+from worker.settings.sources import load_settings
 
 USER, PASSWORD = "prometheus", "correct: horse"
 LOGIN = {"Authorization": "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()}

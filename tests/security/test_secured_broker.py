@@ -35,13 +35,13 @@ from tests.security.secured import (
     run_help,
 )
 from tests.security.tokens import token_endpoint
-from worker.admin import Cluster
 from worker.assembly import assemble
 from worker.errors import CellstreamError, FatalFault
 from worker.kafka import Source, TransactionalSink
-from worker.rights import Right, worker_rights
-from worker.setting_sources import load_settings
+from worker.kafka.admin import Cluster
+from worker.kafka.rights import Right, worker_rights
 from worker.settings import Settings
+from worker.settings.sources import load_settings
 
 pytestmark = [pytest.mark.broker, pytest.mark.timeout(600)]
 

@@ -19,7 +19,7 @@ from tests.laws.reference import LeakySum, Reference
 from tests.simulator.log import Entry, Log
 from tests.simulator.settings import BUCKETS, CAPACITY, DIGEST, FEATURES, IDLE_MS
 from worker.checkpoint import Snapshot
-from worker.registry import HEADER_BYTES
+from worker.registry.client import HEADER_BYTES
 
 SCHEMA_REASONS = (b"unknown_schema", b"too_many_schemas")
 

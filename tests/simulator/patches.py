@@ -20,7 +20,7 @@ import worker.kafka.source
 import worker.kafka.survey
 import worker.kafka.transaction
 import worker.loop
-import worker.restoring
+import worker.recovery.restoring
 from tests.simulator.admin import SimAdmin
 from tests.simulator.consumer import SimConsumer
 from tests.simulator.host import Host
@@ -80,7 +80,7 @@ _LOGGING = (
     worker.kafka.source,
     worker.kafka.survey,
     worker.kafka.transaction,
-    worker.restoring,
+    worker.recovery.restoring,
 )
 
 

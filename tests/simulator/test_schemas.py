@@ -9,11 +9,11 @@ from unittest.mock import patch
 
 import pytest
 
-import worker.known_schemas
+import worker.registry.known_schemas
 from tests.simulator.patches import simulated
 from tests.simulator.plan import Plan, generate
 from tests.simulator.search import run
-from worker.known_schemas import KnownSchemas
+from worker.registry.known_schemas import KnownSchemas
 
 HARM_TO_CHECKPOINTS = ("damage", "store_away", "trim")
 
@@ -33,7 +33,7 @@ def test_a_replay_that_asks_the_registry_anew_is_found() -> None:
 def test_where_there_are_too_many_schemas_some_wait_for_a_checkpoint_and_all_laws_hold(
     most: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(worker.known_schemas, "MOST", most)
+    monkeypatch.setattr(worker.registry.known_schemas, "MOST", most)
     with simulated():
         for plan in islice(with_schemas(1_000), 40):
             sound = [step for step in plan.steps if step.what not in HARM_TO_CHECKPOINTS]

@@ -30,17 +30,17 @@ from worker.checkpoint import AnySnapshot, CheckpointStore, CheckpointWriter
 from worker.codecs import JsonCodec
 from worker.codecs.registered import RegisteredCodec, RegisteredValues
 from worker.dead_letters import BadRecordLimit
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
 from worker.engine import Engine
 from worker.errors import CellstreamError, Refused
 from worker.event_writer import EventWriter
 from worker.kafka import Source, TransactionalSink
-from worker.keeper import StateKeeper
 from worker.loop import Worker
 from worker.reading import Reader
-from worker.recovery import Policies
-from worker.registry import Registry
-from worker.schema_judge import SchemaJudge
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.start import Policies
+from worker.registry.client import Registry
+from worker.registry.judge import SchemaJudge
 
 
 class Crash(BaseException):

@@ -18,7 +18,7 @@ from tests.simulator.plan import Plan, Step, record, schema_of
 from tests.simulator.settings import DEAD_LETTERS, GROUP, INPUT, OUTPUT, OUTPUT_PARTITIONS
 from tests.simulator.store import Disk
 from tests.simulator.worker_process import Crash, WorkerProcess
-from worker.registry import header
+from worker.registry.client import header
 
 TURN_S = 0.005
 MOST_EFFECTS = 20_000

@@ -22,8 +22,8 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from worker.artifact import read_artifact
 from worker.model.keras_file import open_model
-from worker.setting_sources import load_settings
 from worker.settings import Settings
+from worker.settings.sources import load_settings
 
 TIMEOUT_S = 30.0
 

@@ -28,15 +28,15 @@ from worker.bench.aims import spread
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.codecs import Float32Codec
 from worker.commands.run import quiet_garbage_collector
-from worker.encoding import ProbabilityEncoder
+from worker.encoding.json import ProbabilityEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
-from worker.keeper import StateKeeper
-from worker.note import Note
 from worker.reading import Reader
 from worker.records import Position, RecordBatch
-from worker.recovery import Log, Policies
-from worker.state import PartitionState
+from worker.recovery.keeper import StateKeeper
+from worker.recovery.note import Note
+from worker.recovery.start import Log, Policies
+from worker.state.partition import PartitionState
 
 FEATURES, STATE_SIZE = 3, 112
 LAYOUT = tuple(

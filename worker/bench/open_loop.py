@@ -22,8 +22,8 @@ import numpy as np
 from confluent_kafka import Producer
 
 from worker.bench.volley import Traffic
-from worker.setting_sources import load_settings
 from worker.settings import Settings
+from worker.settings.sources import load_settings
 
 LEAD_MS = 200
 SEED = 11

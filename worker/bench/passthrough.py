@@ -20,8 +20,8 @@ import numpy as np
 import orjson
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 
-from worker.setting_sources import load_settings
 from worker.settings import Settings
+from worker.settings.sources import load_settings
 
 TIMEOUT_S = 30.0
 MODEL = "0" * 12

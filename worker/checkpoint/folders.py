@@ -18,7 +18,7 @@ from worker.checkpoint.other_stores import FsspecFolders
 from worker.checkpoint.remote import RemoteFolders
 from worker.checkpoint.s3 import S3Objects
 from worker.errors import UsageError
-from worker.setting_files import masked
+from worker.settings.files import masked
 
 # Scheme of a URL -> the extra that brings the adapter, and what speaks to the store.
 STORES: dict[str, tuple[str, Callable[[str], Objects]]] = {

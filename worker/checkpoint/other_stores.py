@@ -11,7 +11,7 @@ from typing import Any, BinaryIO
 import fsspec
 
 from worker.errors import StoreUnavailable, UsageError
-from worker.setting_files import masked
+from worker.settings.files import masked
 
 COPY_BYTES = 8 * 1024 * 1024
 

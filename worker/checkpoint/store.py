@@ -27,7 +27,7 @@ from worker.checkpoint.pointer import CHECKPOINT_NAME
 from worker.checkpoint.reader import read_file
 from worker.checkpoint.remote import RemoteFolders
 from worker.errors import CheckpointDamaged, StoreUnavailable, UsageError
-from worker.setting_files import masked
+from worker.settings.files import masked
 
 if TYPE_CHECKING:
     from worker.artifact import StateSlot

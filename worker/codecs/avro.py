@@ -16,7 +16,7 @@ from typing import Any
 import msgspec
 
 from worker.errors import BadRecord, UsageError
-from worker.registry import HEADER_BYTES, Registry
+from worker.registry.client import HEADER_BYTES, Registry
 
 MOST_FIELDS = 10_000  # of a value without the items of its arrays and maps
 # What a damaged value, or one of another schema, makes the Avro library raise.

@@ -21,7 +21,7 @@ from typing import Any
 import msgspec
 
 from worker.errors import BadRecord, TransientFault, UsageError
-from worker.registry import HEADER_BYTES, Registry
+from worker.registry.client import HEADER_BYTES, Registry
 from worker.varints import read_zigzag
 
 COMPILED_WITHIN_S = 30.0

@@ -14,7 +14,7 @@ from worker.codecs.avro import avro_transcoder
 from worker.codecs.codec import Codec, Decoded, Sample
 from worker.codecs.protobuf import protobuf_transcoder
 from worker.errors import BadRecord
-from worker.registry import HEADER_BYTES, MAGIC, Registry, header
+from worker.registry.client import HEADER_BYTES, MAGIC, Registry, header
 
 Transcode = Callable[[bytes], bytes]
 

@@ -12,8 +12,8 @@ import typer
 from rich.console import Console
 
 from worker.errors import UsageError
-from worker.options import with_settings
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 ROW_HELP = (
     "Measure only these rows: json, float32, chunks, hot, live, wide, latency, checkpoints, replay or start; "

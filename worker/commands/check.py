@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from worker.admin import Cluster
 from worker.artifact import Artifact, read_artifact
 from worker.commands.topics import ensure_topics, raise_problems, topics_report, topics_table, wanted_topics
 from worker.errors import ArtifactRefused
-from worker.options import with_settings
+from worker.kafka.admin import Cluster
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 if TYPE_CHECKING:
     from worker.model.step_model import StepModel

@@ -15,8 +15,8 @@ from worker.artifact import read_artifact
 from worker.capacity import Costs, Demand, Plan
 from worker.capacity import plan as planned
 from worker.errors import UsageError
-from worker.options import with_settings
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 MIB = 1 << 20
 

@@ -17,7 +17,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from worker.admin import partition_count
 from worker.artifact import read_artifact
 from worker.commands.publisher import send
 from worker.commands.sample_sources import (
@@ -33,8 +32,9 @@ from worker.commands.sample_sources import (
     read_sequences,
 )
 from worker.errors import FatalFault, UsageError
-from worker.options import with_settings
+from worker.kafka.admin import partition_count
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 DATASETS = "cellstream.datasets"
 SHOWN_BAD_LINES = 20

@@ -11,19 +11,19 @@ from typing import Annotated
 import structlog
 import typer
 
-from worker.admin import Cluster, Topic
 from worker.codecs import JSON, MSGPACK, StreamIdField
 from worker.commands.run import stopped_by_signals
 from worker.dead_letters import BadRecordLimit
 from worker.errors import FatalFault, Refused, UsageError
 from worker.field_paths import field_path
 from worker.kafka import CopySink, Source
+from worker.kafka.admin import Cluster, Topic
+from worker.kafka.rights import rekey_group, rekey_rights
 from worker.logs import configure_logging
-from worker.options import with_settings
-from worker.registered_values import registered_values
+from worker.registry.values import registered_values
 from worker.rekey import Copier, Places, Rekeyer
-from worker.rights import rekey_group, rekey_rights
-from worker.settings import REGISTERED, Settings
+from worker.settings.model import REGISTERED, Settings
+from worker.settings.options import with_settings
 
 log = structlog.get_logger("cellstream")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from worker.rights import Right, rekey_rights, retention_right, worker_rights
+from worker.kafka.rights import Right, rekey_rights, retention_right, worker_rights
 from worker.settings import Settings
 
 

@@ -15,12 +15,12 @@ import structlog
 import typer
 
 from worker.errors import CellstreamError, UsageError
-from worker.health import on_port
-from worker.http_server import Serving
 from worker.logs import configure_logging
-from worker.options import with_settings
-from worker.page_guard import guard_of
+from worker.pages.guard import guard_of
+from worker.pages.health import on_port
+from worker.pages.server import Serving
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 log = structlog.get_logger("cellstream")
 

@@ -19,9 +19,9 @@ from worker.checkpoint.packing import Packing, keys_of
 from worker.commands.state_view import Examined, examine, export_streams, find_stream
 from worker.errors import CellstreamError, Refused
 from worker.logs import printable
-from worker.options import with_settings
-from worker.setting_files import masked
 from worker.settings import Settings
+from worker.settings.files import masked
+from worker.settings.options import with_settings
 
 state = typer.Typer(
     help="Look at, export or reset the checkpointed state of a consumer group.\n\n"

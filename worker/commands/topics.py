@@ -11,14 +11,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from worker.admin import BROKER_DEFAULT, Cluster, Topic
 from worker.commands.rights_report import rights_report
 from worker.commands.topic_plan import HOUR_MS, PARTITIONS, Finding, Wanted, judge, status
+from worker.encoding.schema import output_schema
 from worker.errors import FatalFault, Refused, TransientFault
-from worker.options import with_settings
-from worker.output_schema import output_schema
-from worker.registry import SCHEMA_TYPES, Registry
+from worker.kafka.admin import BROKER_DEFAULT, Cluster, Topic
+from worker.registry.client import SCHEMA_TYPES, Registry
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 _VISIBLE_WITHIN_S = 10.0
 _COLOURS = {"created": "green", "exists": "green", "differs": "yellow", "missing": "yellow", "unsafe": "red"}

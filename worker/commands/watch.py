@@ -16,14 +16,14 @@ from confluent_kafka import OFFSET_BEGINNING, OFFSET_END, Consumer, KafkaError, 
 from rich.console import Console
 from rich.live import Live
 
-from worker.admin import partition_count
 from worker.commands.event_view import Event, EventView, json_of_registered, one_json_line, one_line, parse_event
+from worker.encoding.msgpack import json_of
 from worker.errors import BadRecord, FatalFault
-from worker.msgpack_encoding import json_of
-from worker.options import with_settings
-from worker.registered_values import registered_values
-from worker.registry import HEADER_BYTES
+from worker.kafka.admin import partition_count
+from worker.registry.client import HEADER_BYTES
+from worker.registry.values import registered_values
 from worker.settings import Settings
+from worker.settings.options import with_settings
 
 POLL_S = 0.1
 POLL_RECORDS = 1_000

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from confluent_kafka import KafkaError
 
-from worker.rights import lacking
+from worker.kafka.rights import lacking
 
 CREDENTIAL_ERRORS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 _RESOURCES = {

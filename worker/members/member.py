@@ -13,7 +13,7 @@ from multiprocessing.connection import Connection
 from threading import Event
 from typing import Any
 
-from worker.http_server import Answer, Route, Serving
+from worker.pages.server import Answer, Route, Serving
 from worker.settings import Settings
 
 ANSWER_WITHIN_S = 3.0

@@ -12,9 +12,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from worker.health import through
-from worker.http_server import Answer, Route
 from worker.members.member import Member
+from worker.pages.health import through
+from worker.pages.server import Answer, Route
 
 Members = Callable[[], Mapping[str, Member | None]]
 

@@ -11,10 +11,10 @@ from threading import Event
 
 import structlog
 
-from worker.health import on_port
 from worker.members.member import Member, Work
 from worker.members.pages import pages_of
-from worker.page_guard import guard_of
+from worker.pages.guard import guard_of
+from worker.pages.health import on_port
 from worker.settings import Settings
 
 log = structlog.get_logger("cellstream")

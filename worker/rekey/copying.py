@@ -10,7 +10,7 @@ from worker.dead_letters import dead_letter
 from worker.errors import BadRecord
 from worker.reading import last_header, marked
 from worker.records import END_HEADER, Copies, Headers, RecordBatch
-from worker.streams import unusable
+from worker.state.streams import unusable
 
 
 class Copier:

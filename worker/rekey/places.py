@@ -13,8 +13,8 @@ from typing import Literal
 
 from worker.errors import StateRefused
 from worker.kafka import Survey
-from worker.note import require_foreign
 from worker.records import Position
+from worker.recovery.note import require_foreign
 
 NOTE = re.compile(r"cellstream rekey topic=(\S*) partitions=(\d+)$")
 

@@ -26,7 +26,7 @@ from tests.brokers.choice import choose, real_broker
 from tests.brokers.kafka_process import free_ports
 from worker.bench.stage import Scale, open_stage
 from worker.commands.bench import telling
-from worker.setting_sources import load_settings
+from worker.settings.sources import load_settings
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -19,7 +19,7 @@ import numpy as np
 
 from worker.bench.open_loop import SEED, publish
 from worker.bench.volley import Traffic
-from worker.setting_sources import load_settings
+from worker.settings.sources import load_settings
 
 LENGTH = 100
 SILENT = 50

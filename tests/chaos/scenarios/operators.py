@@ -15,7 +15,7 @@ from tests.chaos.scenarios.crashes import QUICK
 from tests.chaos.scenarios.registry import scenario
 from tests.chaos.scenarios.stage import PARTITIONS, Stage
 from tests.deployment import FEATURES
-from worker.admin import BROKER_DEFAULT, Cluster
+from worker.kafka.admin import BROKER_DEFAULT, Cluster
 
 
 def settled(stage: Stage, count: int = 1000) -> None:

@@ -23,9 +23,9 @@ from worker.checkpoint.reader import read_file
 from worker.codecs.avro import avro_transcoder
 from worker.errors import ArtifactRefused, BadRecord, CheckpointDamaged, CheckpointOfNewerVersion, StateRefused
 from worker.model.keras_file import open_model
-from worker.note import Note
 from worker.records import Position
-from worker.registry import Registry, header
+from worker.recovery.note import Note
+from worker.registry.client import Registry, header
 
 FIRST_BYTES = 4_096  # where the structure of a small HDF5 file is
 MAX_UNPACKED = 100_000

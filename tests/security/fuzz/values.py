@@ -20,8 +20,8 @@ from worker.errors import BadRecord
 from worker.field_paths import parse_path
 from worker.reading import Reader
 from worker.records import END_HEADER, START_HEADER, Headers, RecordBatch
-from worker.registry import Registry, header
-from worker.tracing import MAX_STATE_BYTES, TRACEPARENT, TRACESTATE, contexts
+from worker.registry.client import Registry, header
+from worker.tracing.context import MAX_STATE_BYTES, TRACEPARENT, TRACESTATE, contexts
 
 FEATURES = ["x", "y", "z"]
 BOUNDS = MAX_BYTES, MAX_SAMPLES = 2_000, 20
