@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--load", type=float, default=0.5, help="share of the greatest rate [0.5]")
     parser.add_argument("--streams", type=int, default=10_000, help="that are there at any time [10000]")
     parser.add_argument(
-        "--records", type=int, default=1_000_000, help="by which the greatest rate is measured [1000000]"
+        "--records", type=int, default=3_000_000, help="by which the greatest rate is measured [3000000]"
     )
     parser.add_argument("--windows", type=int, default=120, help="stretches that are looked at one by one [120]")
     parser.add_argument("--quick", action="store_true", help="do not wait until nothing is compiled any more")
