@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from worker.encoding.json import ProbabilityEncoder
+    from worker.encoding.encoder import Encoder
 
 MAX_REGIONS = 4096
 # A float32 counts to 2**24 and then stands still.
@@ -59,7 +59,7 @@ class DecisionRule:
 
 
 def add_decisions(
-    encoder: ProbabilityEncoder,
+    encoder: Encoder,
     values: list[bytes],
     fired: NDArray[np.float32],
     timesteps: NDArray[np.int64],

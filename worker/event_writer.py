@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from worker.decision import add_decisions
 from worker.encoding.cloud_events import CloudEvents
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Answers, Encoder
 from worker.piece import Piece
 from worker.records import Headers, Outcome
 from worker.tracing.context import with_carried
@@ -40,7 +40,7 @@ class EventWriter:
 
     def __init__(
         self,
-        encoder: ProbabilityEncoder,
+        encoder: Encoder,
         closing_events: bool = False,
         per_record: bool = False,
         cloud_events: CloudEvents | None = None,
@@ -83,15 +83,8 @@ class EventWriter:
             counts = np.diff(firsts, append=len(chosen))
             within, chosen, first = within[firsts], chosen[firsts + counts - 1], firsts.tolist()
             prefixes, timestep = [prefixes[i] for i in first], timestep[firsts]
-        values = self._encoder.encode(
-            state.partition,
-            prefixes,
-            timestep,
-            outputs,
-            events.time[chosen].tolist(),
-            events.offset[chosen].tolist(),
-            counts,
-        )
+        times, offsets = events.time[chosen].tolist(), events.offset[chosen].tolist()
+        values = self._encoder.encode(Answers(state.partition, prefixes, timestep, outputs, times, offsets, counts))
         if fired is not None:
             outcome.decisions.append(add_decisions(self._encoder, values, fired, at, firsts))
         outcome.probabilities += len(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from worker.artifact import RESERVED_FEATURES
@@ -10,7 +10,8 @@ from worker.codecs import Codec, Float32Codec, JsonCodec, MappedCodec, MsgpackCo
 from worker.codecs.objects import ObjectCodec
 from worker.codecs.registered import RegisteredCodec
 from worker.encoding.cloud_events import CloudEvents
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Encoder
+from worker.encoding.json import JsonEncoder
 from worker.encoding.msgpack import MsgpackEncoder
 from worker.encoding.schema import REGISTERED_ENCODERS, output_schema
 from worker.errors import Refused, UsageError
@@ -22,7 +23,10 @@ from worker.registry.judge import SchemaJudge
 from worker.registry.values import registered_values, settings_registry
 from worker.settings import Settings
 
-ENCODERS = {"json": ProbabilityEncoder, "msgpack": MsgpackEncoder}
+ENCODERS: dict[str, Callable[[Sequence[str], str, Sequence[str]], Encoder]] = {
+    "json": JsonEncoder,
+    "msgpack": MsgpackEncoder,
+}
 CONTENT_TYPES = {
     "json": "application/json",
     "msgpack": "application/msgpack",
@@ -71,9 +75,7 @@ def sample_codec(settings: Settings, features: tuple[str, ...]) -> Codec:
     return _object_codec(settings, features, MsgpackCodec if settings.input_codec == "msgpack" else JsonCodec)
 
 
-def event_encoder(
-    settings: Settings, classes: Sequence[str], model: str, decisions: Sequence[str] = ()
-) -> ProbabilityEncoder:
+def event_encoder(settings: Settings, classes: Sequence[str], model: str, decisions: Sequence[str] = ()) -> Encoder:
     """The encoder of the events.
 
     Raises:

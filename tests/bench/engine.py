@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from worker.codecs import Float32Codec, JsonCodec
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.json import JsonEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
 from worker.model.tensorflow_setup import setup_tensorflow
@@ -101,7 +101,7 @@ def case(
     """A partition with so many live streams, and what gives it the next poll."""
     limits = 1_000_000, 10_000
     codec = Float32Codec(FEATURES, *limits) if float32 else JsonCodec(["x", "y", "z"], *limits)
-    encoder = ProbabilityEncoder(["p"], "0" * 12)
+    encoder = JsonEncoder(["p"], "0" * 12)
     engine = Engine(model, Reader(codec), EventWriter(encoder, per_record=per_record), "samples")
     state = PartitionState(0, streams, model.initial_state, 0)
     ids = [b"stream-%d" % i for i in range(streams)]

@@ -30,7 +30,7 @@ from worker.bench.checkpoints import DIGEST, STATE_SIZE, TOPIC, Halving, keeper_
 from worker.capacity import Costs, Demand, stream_bytes
 from worker.codecs import JsonCodec
 from worker.commands.run import quiet_garbage_collector
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.json import JsonEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
 from worker.reading import Reader
@@ -59,7 +59,7 @@ class Simulation:
         self.streams, self.partitions, self.replayed = streams, partitions, replayed
         self.initial = np.zeros(STATE_SIZE, np.float32)
         codec = JsonCodec(["x", "y", "z"], 1_000_000, 10_000)
-        self.engine = Engine(model, Reader(codec), EventWriter(ProbabilityEncoder(["p"], DIGEST[:12])), TOPIC)
+        self.engine = Engine(model, Reader(codec), EventWriter(JsonEncoder(["p"], DIGEST[:12])), TOPIC)
         self.keeper: StateKeeper = keeper_in(directory, 2 * streams)
         self.directory = directory
         self.spent: dict[str, float] = {}

@@ -19,7 +19,8 @@ from worker import StreamingModel
 from worker.artifact import read_artifact, write_artifact
 from worker.codecs import JsonCodec
 from worker.decision import DecisionRule
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Encoder
+from worker.encoding.json import JsonEncoder
 from worker.encoding.msgpack import MsgpackEncoder, json_of
 from worker.engine import Engine
 from worker.errors import ArtifactRefused
@@ -72,7 +73,7 @@ class DecidingSum(LeakySum):
         return outputs, states
 
 
-def engine_of(rule: dict[str, Any], encoder: type[ProbabilityEncoder] = ProbabilityEncoder) -> Engine:
+def engine_of(rule: dict[str, Any], encoder: type[Encoder] = JsonEncoder) -> Engine:
     idle = None if rule["idle_ms"] is None else rule["idle_ms"] / 1000
     made = encoder(["yes"], "0123456789ab", RULE.classes)
     reader = Reader(JsonCodec(["x", "y"], 10_000, 100))
@@ -135,7 +136,7 @@ def test_both_formats_say_the_same(per_record: bool) -> None:
     log = [(b"a", value, 0, 5, None), (b"b", value, 1, 5, None)]
     by_json, by_msgpack = (
         engine_of(rule, encoder).process([(batch_of(log), state_of(rule))]).values
-        for encoder in (ProbabilityEncoder, MsgpackEncoder)
+        for encoder in (JsonEncoder, MsgpackEncoder)
     )
     assert [json_of(event) for event in by_msgpack] == by_json
     assert any(b'"decision":"y\\"es%"' in event for event in by_json)

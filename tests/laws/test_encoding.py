@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Answers
+from worker.encoding.json import JsonEncoder
 
 numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
 
@@ -21,15 +22,15 @@ numbers = st.floats(width=32, allow_nan=True, allow_infinity=True)
 def test_an_event_of_several_samples_holds_the_numbers_that_they_have_alone(
     data: Any, counts: list[int], classes: list[str]
 ) -> None:
-    encoder = ProbabilityEncoder(classes, "0123456789ab")
+    encoder = JsonEncoder(classes, "0123456789ab")
     samples, events = sum(counts), len(counts)
     outputs = data.draw(arrays.arrays(np.float32, (samples, len(classes)), elements=numbers))
     prefix = encoder.prefix(b"pump-17", 2, 1041, 0)
     timesteps = np.concatenate([np.arange(count) for count in counts])
-    alone = encoder.encode(2, [prefix] * samples, timesteps, outputs, [5] * samples, [7] * samples)
+    alone = encoder.encode(Answers(2, [prefix] * samples, timesteps, outputs, [5] * samples, [7] * samples))
     firsts = np.flatnonzero(timesteps == 0)
     together = encoder.encode(
-        2, [prefix] * events, timesteps[firsts], outputs, [5] * events, [7] * events, np.array(counts)
+        Answers(2, [prefix] * events, timesteps[firsts], outputs, [5] * events, [7] * events, np.array(counts))
     )
     name = "probability" if len(classes) == 1 else "probabilities"
     unpacked = []

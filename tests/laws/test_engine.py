@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.laws.reference import LeakySum, Reference
 from worker.codecs import Float32Codec, JsonCodec
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.json import JsonEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
 from worker.reading import Reader
@@ -79,7 +79,7 @@ def engine_of(rule: dict[str, Any], codec: Any = None) -> Engine:
     missing, order = rule.get("missing", "refuse"), rule.get("order")
     codec = codec or JsonCodec(["x", "y"], 10_000, 100, None, missing, order is not None)
     idle = None if rule["idle_ms"] is None else rule["idle_ms"] / 1000
-    encoder = ProbabilityEncoder(["positive"], "0123456789ab")
+    encoder = JsonEncoder(["positive"], "0123456789ab")
     per_record = rule.get("per_record", False)
     model = LeakySum(FEATURES, BUCKETS)
     length = rule["sequence_length"]

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Answers
+from worker.encoding.json import JsonEncoder
 from worker.encoding.msgpack import MsgpackEncoder, json_of
 from worker.state.sequences import REASONS, Closing
 
@@ -32,11 +33,11 @@ def test_an_event_has_the_fields_of_its_json_form(classes: tuple[str, ...], give
     stream_ids = given_.draw(st.lists(ids, min_size=count, max_size=count))
     partition = given_.draw(st.integers(0, 2**31 - 1))
     written = []
-    for kind in (ProbabilityEncoder, MsgpackEncoder):
+    for kind in (JsonEncoder, MsgpackEncoder):
         encoder = kind(classes, "%0123456789a")
         timesteps, times, offsets = np.array(of_each[0], np.int64), of_each[1], of_each[2]
         prefixes = [encoder.prefix(stream_id, partition, offsets[0], 3) for stream_id in stream_ids]
-        written.append(encoder.encode(partition, prefixes, timesteps, outputs, times, offsets))
+        written.append(encoder.encode(Answers(partition, prefixes, timesteps, outputs, times, offsets)))
     for text, packed in zip(*written, strict=True):
         event = msgspec.msgpack.decode(packed)
         assert list(event) == list(json.loads(text))
@@ -55,11 +56,12 @@ def test_an_event_of_several_samples_has_the_fields_of_its_json_form(
     outputs[0] = np.nan
     events = len(counts)
     written = []
-    for kind in (ProbabilityEncoder, MsgpackEncoder):
+    for kind in (JsonEncoder, MsgpackEncoder):
         encoder = kind(classes, "m")
         prefixes = [encoder.prefix(b"pump", 1, 2, 0)] * events
         timesteps = np.zeros(events, np.int64)
-        written.append(encoder.encode(1, prefixes, timesteps, outputs, [3] * events, [4] * events, np.array(counts)))
+        answers = Answers(1, prefixes, timesteps, outputs, [3] * events, [4] * events, np.array(counts))
+        written.append(encoder.encode(answers))
     for text, packed in zip(*written, strict=True):
         assert json_of(packed) == text
 
@@ -67,7 +69,7 @@ def test_an_event_of_several_samples_has_the_fields_of_its_json_form(
 @given(ids, places, st.integers(1, len(REASONS) - 1))
 def test_a_closing_event_has_the_fields_of_its_json_form(stream_id: bytes, place: int, reason: int) -> None:
     closing = Closing(0, 0, True, stream_id, place, 0, place, reason)
-    encoders = ProbabilityEncoder(("p",), "m"), MsgpackEncoder(("p",), "m")
+    encoders = JsonEncoder(("p",), "m"), MsgpackEncoder(("p",), "m")
     text, packed = (encoder.closing(1, closing, place, place) for encoder in encoders)
     assert json_of(packed) == text
 

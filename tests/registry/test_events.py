@@ -23,7 +23,8 @@ from worker.codecs.protobuf import protobuf_transcoder
 from worker.commands.event_view import json_of_registered, parse_event
 from worker.commands.topics import ensure_schema
 from worker.encoding.avro import AvroEncoder, avro_schema
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Answers
+from worker.encoding.json import JsonEncoder
 from worker.encoding.protobuf import ProtobufEncoder, protobuf_schema
 from worker.encoding.registered import RegisteredJsonEncoder
 from worker.errors import Refused, UsageError
@@ -50,7 +51,7 @@ def test_events_with_schemas_say_what_those_in_json_say(
 ) -> None:
     names = [f"class {i}" for i in range(classes)]
     encoders = [
-        ProbabilityEncoder(names, "abc", names),
+        JsonEncoder(names, "abc", names),
         RegisteredJsonEncoder(names, "abc", 7, names),
         AvroEncoder(names, "abc", 8, names),
         ProtobufEncoder(names, "abc", 9, names),
@@ -64,7 +65,7 @@ def test_events_with_schemas_say_what_those_in_json_say(
     for encoder in encoders:
         prefixes = [encoder.prefix(name.encode(), 3, start, sample) for name, start, sample, _ in found]
         steps, offsets = np.array([n for *_, n in found]), [start + 1 for _, start, *_ in found]
-        values = encoder.encode(3, prefixes, steps, outputs, [time] * len(found), offsets, counts)
+        values = encoder.encode(Answers(3, prefixes, steps, outputs, [time] * len(found), offsets, counts))
         values[0] = encoder.decided(values[0], classes - 1, decided_at)
         for name, start, sample, n in found:
             over = Closing(0, 0, True, name.encode(), start, sample, n % 1000 + 1, 1 + n % (len(REASONS) - 1))

@@ -30,7 +30,7 @@ from worker.checkpoint import AnySnapshot, CheckpointStore, CheckpointWriter
 from worker.codecs import JsonCodec
 from worker.codecs.registered import RegisteredCodec, RegisteredValues
 from worker.dead_letters import BadRecordLimit
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.json import JsonEncoder
 from worker.engine import Engine
 from worker.errors import CellstreamError, Refused
 from worker.event_writer import EventWriter
@@ -258,7 +258,7 @@ def _registry() -> Registry:
 
 def _engine(registered: Set[int] | None) -> Engine:
     """The real engine with a model of exact arithmetic."""
-    encoder = ProbabilityEncoder(["positive"], DIGEST[:12])
+    encoder = JsonEncoder(["positive"], DIGEST[:12])
     model: Any = LeakySum(FEATURES, BUCKETS)
     reader = Reader(_codec())
     if registered is not None:

@@ -28,7 +28,7 @@ from worker.bench.aims import spread
 from worker.checkpoint import CheckpointStore, CheckpointWriter
 from worker.codecs import Float32Codec
 from worker.commands.run import quiet_garbage_collector
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.json import JsonEncoder
 from worker.engine import Engine
 from worker.event_writer import EventWriter
 from worker.reading import Reader
@@ -113,7 +113,7 @@ def keeper_in(directory: str, capacity: int) -> StateKeeper:
 def pauses(state: PartitionState, directory: str, records: int, repeats: int) -> dict[str, list[float]]:
     """Turns without a checkpoint and with one."""
     engine = Engine(
-        Halving(), Reader(Float32Codec(FEATURES, 100, 1)), EventWriter(ProbabilityEncoder(["p"], DIGEST[:12])), TOPIC
+        Halving(), Reader(Float32Codec(FEATURES, 100, 1)), EventWriter(JsonEncoder(["p"], DIGEST[:12])), TOPIC
     )
     keeper = keeper_in(directory, state.capacity)
     rng = np.random.default_rng(2)

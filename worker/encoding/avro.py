@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from worker.encoding.registered import NAME, RegisteredEncoder
+from worker.encoding.encoder import Answers, Encoder
+from worker.encoding.registered import NAME
+from worker.registry.client import header
 from worker.state.sequences import REASONS, Closing, sequence_id
 from worker.varints import zigzag
 
@@ -48,11 +49,12 @@ def avro_schema(per_record: bool) -> str:
     return json.dumps({"type": "record", "name": name, "namespace": namespace, "fields": fields})
 
 
-class AvroEncoder(RegisteredEncoder):
+class AvroEncoder(Encoder):
     """The events by `avro_schema`; numbers are float32 as the model gave them, null where it gave none."""
 
     def __init__(self, classes: Sequence[str], model: str, schema_id: int, decisions: Sequence[str] = ()) -> None:
-        super().__init__(classes, model, schema_id, decisions)
+        super().__init__(classes, model, decisions)
+        self._header = header(schema_id)
         self._last = _text(model.encode()) + UNDECIDED
         self._names = [_text(name.encode()) for name in classes]
 
@@ -60,22 +62,12 @@ class AvroEncoder(RegisteredEncoder):
         """The part of an event that is the same for a whole sequence, with the ID in front."""
         return self._header + _text(stream_id) + _text(sequence_id(partition, start, start_sample))
 
-    def encode(
-        self,
-        partition: int,
-        prefixes: Sequence[bytes],
-        timesteps: NDArray[np.int64],
-        outputs: NDArray[np.float32],
-        times: Sequence[int],
-        offsets: Sequence[int],
-        counts: NDArray[np.int64] | None = None,
-    ) -> list[bytes]:
-        """One event for each prefix; see `ProbabilityEncoder.encode`."""
-        if not prefixes:
-            return []
-        columns = [_numbers(column) for column in np.ascontiguousarray(outputs.T)]
+    def encode(self, answers: Answers) -> list[bytes]:
+        """One event for each prefix."""
+        counts = answers.counts
+        columns = [_numbers(column) for column in np.ascontiguousarray(answers.outputs.T)]
         if counts is not None:
-            bounds = list(pairwise([0, *np.cumsum(counts).tolist()]))
+            bounds = answers.bounds()
             columns = [[zigzag(j - i) + b"".join(column[i:j]) + NULL for i, j in bounds] for column in columns]
         if len(self._names) == 1:
             there = b"" if counts is None else THERE
@@ -86,8 +78,8 @@ class AvroEncoder(RegisteredEncoder):
                 NULL + THERE + size + b"".join(map(b"".join, zip(self._names, row, strict=True))) + NULL
                 for row in zip(*columns, strict=True)
             ]
-        here = zigzag(partition)
-        rows = zip(prefixes, timesteps.tolist(), numbers, times, offsets, strict=True)
+        here = zigzag(answers.partition)
+        rows = zip(answers.prefixes, answers.timesteps.tolist(), numbers, answers.times, answers.offsets, strict=True)
         return [
             b"%b\2%b%b%b%b%b%b%b"
             % (prefix, zigzag(timestep), number, NO_CLOSING, zigzag(time), here, zigzag(offset), self._last)
@@ -95,9 +87,9 @@ class AvroEncoder(RegisteredEncoder):
         ]
 
     def decided(self, event: bytes, number: int, timestep: int | None = None) -> bytes:
-        """An event with what was decided at it; see `ProbabilityEncoder.decided`."""
+        """An event with what was decided at it; see `Encoder.decided`."""
         when = NULL if timestep is None else THERE + zigzag(timestep)
-        return event[: -len(UNDECIDED)] + THERE + _text(self._decisions[number].encode()) + when
+        return event[: -len(UNDECIDED)] + THERE + _text(self.decisions[number].encode()) + when
 
     def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
         """The event that says that a sequence is over."""

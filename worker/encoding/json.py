@@ -1,4 +1,4 @@
-"""Probability events and closing events as bytes.
+"""Probability events and closing events in JSON.
 
 What does not change while a sequence lasts is written once, as its prefix. Probabilities are written as the
 shortest text that reads back as the same float32, by orjson for a whole column at once.
@@ -7,17 +7,17 @@ shortest text that reads back as the same float32, by orjson for a whole column 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, repeat
+from itertools import repeat
 
 import numpy as np
 import orjson
-from numpy.typing import NDArray
 
+from worker.encoding.encoder import Answers, Encoder
 from worker.state.sequences import REASONS, Closing, sequence_id
 
 
-class ProbabilityEncoder:
-    """Write the events of DESIGN.md's record contract.
+class JsonEncoder(Encoder):
+    """Write events in JSON.
 
     Args:
         classes: one name for a single probability, or one for each column of the output.
@@ -27,7 +27,7 @@ class ProbabilityEncoder:
     """
 
     def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = (), before: bytes = b"") -> None:
-        self._decisions = decisions
+        super().__init__(classes, model, decisions)
         self._columns = 1 if len(classes) == 1 else len(classes)
         if self._columns == 1:
             numbers = b'"probability":%b'
@@ -41,63 +41,34 @@ class ProbabilityEncoder:
         self._closing = begin + b'"end_of_sequence":true,"reason":"%b","length":%d' + end
 
     def prefix(self, stream_id: bytes, partition: int, start: int, start_sample: int) -> bytes:
-        """What all events of a sequence have alike, and other sequences not; `stream_id` is valid UTF-8."""
+        """The part of an event that is the same for a whole sequence."""
         return b'%b,"sequence":"%b' % (
             orjson.dumps(stream_id.decode()),
             sequence_id(partition, start, start_sample),
         )
 
-    def encode(
-        self,
-        partition: int,
-        prefixes: Sequence[bytes],
-        timesteps: NDArray[np.int64],
-        outputs: NDArray[np.float32],
-        times: Sequence[int],
-        offsets: Sequence[int],
-        counts: NDArray[np.int64] | None = None,
-    ) -> list[bytes]:
-        """One event for each prefix.
-
-        Args:
-            partition: of the input topic.
-            prefixes: of the events' sequences.
-            timesteps: `(events,)` int64, of the first sample of each.
-            outputs: `(samples, columns)` float32, contiguous.
-            times: `(events,)` ms.
-            offsets: `(events,)`.
-            counts: `(events,)` int64, samples of each event, written as lists; None for one each, written as numbers.
-        """
-        if not prefixes:
-            return []
-        if counts is None:
+    def encode(self, answers: Answers) -> list[bytes]:
+        """One event for each prefix."""
+        outputs = answers.outputs
+        if answers.counts is None:
             texts = orjson.dumps(outputs.ravel(), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
             columns = [texts[i :: self._columns] for i in range(self._columns)]
         else:
-            stops = np.cumsum(counts).tolist()
-            bounds = list(pairwise([0, *stops]))
+            bounds = answers.bounds()
             columns = [
                 [orjson.dumps(column[i:j], option=orjson.OPT_SERIALIZE_NUMPY) for i, j in bounds]
                 for column in np.ascontiguousarray(outputs.T)
             ]
-        rows = zip(prefixes, timesteps.tolist(), *columns, times, repeat(partition), offsets, strict=False)
+        here = repeat(answers.partition)
+        rows = zip(
+            answers.prefixes, answers.timesteps.tolist(), *columns, answers.times, here, answers.offsets, strict=False
+        )
         return list(map(self._template.__mod__, rows))
 
-    @property
-    def decides(self) -> bool:
-        """Whether the model's answers have a column for decisions."""
-        return len(self._decisions) > 0
-
     def decided(self, event: bytes, number: int, timestep: int | None = None) -> bytes:
-        """An event with what was decided at it.
-
-        Args:
-            event: as `encode` wrote it.
-            number: of the decision, from 0.
-            timestep: of the sample that decided, where the event has several.
-        """
+        """An event with what was decided at it."""
         at = b"" if timestep is None else b',"decision_timestep":%d' % timestep
-        return b'%b,"decision":%b%b}' % (event[:-1], orjson.dumps(self._decisions[number]), at)
+        return b'%b,"decision":%b%b}' % (event[:-1], orjson.dumps(self.decisions[number]), at)
 
     def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
         """The event that says that a sequence is over."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise, repeat
+from itertools import repeat
 from typing import Any
 
 import msgspec
@@ -11,7 +11,7 @@ import numpy as np
 import orjson
 from numpy.typing import NDArray
 
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.encoder import Answers, Encoder
 from worker.state.sequences import REASONS, Closing, sequence_id
 
 NIL = b"\xc0"
@@ -22,7 +22,7 @@ _pack = msgspec.msgpack.Encoder().encode
 EVENT, CLOSING_EVENT = (size + _pack("stream_id") for size in (b"\x87", b"\x88"))  # maps of 7 and of 8 fields
 
 
-class MsgpackEncoder(ProbabilityEncoder):
+class MsgpackEncoder(Encoder):
     """Write events in MessagePack; numbers are float32 as the model gave them, null where it gave none.
 
     Args:
@@ -50,34 +50,21 @@ class MsgpackEncoder(ProbabilityEncoder):
         sequence = sequence_id(partition, start, start_sample).decode()
         return _pack(stream_id.decode()) + _pack("sequence") + _pack(sequence)
 
-    def encode(
-        self,
-        partition: int,
-        prefixes: Sequence[bytes],
-        timesteps: NDArray[np.int64],
-        outputs: NDArray[np.float32],
-        times: Sequence[int],
-        offsets: Sequence[int],
-        counts: NDArray[np.int64] | None = None,
-    ) -> list[bytes]:
-        """One event for each prefix; see `ProbabilityEncoder.encode`."""
-        if not prefixes:
-            return []
-        numbers = _numbers(outputs)
+    def encode(self, answers: Answers) -> list[bytes]:
+        """One event for each prefix."""
+        numbers = _numbers(answers.outputs)
         columns = [numbers[i :: self._columns] for i in range(self._columns)]
-        if counts is not None:
-            bounds = list(pairwise([0, *np.cumsum(counts).tolist()]))
+        if answers.counts is not None:
+            bounds = answers.bounds()
             columns = [[_list_header(j - i) + b"".join(column[i:j]) for i, j in bounds] for column in columns]
-        here = repeat(_pack(partition))
-        rows = zip(
-            prefixes, map(_pack, timesteps.tolist()), *columns, map(_pack, times), here, map(_pack, offsets),
-            strict=False,
-        )  # fmt: skip
+        timesteps, here = map(_pack, answers.timesteps.tolist()), repeat(_pack(answers.partition))
+        times, offsets = map(_pack, answers.times), map(_pack, answers.offsets)
+        rows = zip(answers.prefixes, timesteps, *columns, times, here, offsets, strict=False)
         return list(map(self._template.__mod__, rows))
 
     def decided(self, event: bytes, number: int, timestep: int | None = None) -> bytes:
-        """An event with what was decided at it; see `ProbabilityEncoder.decided`."""
-        fields: dict[str, Any] = {"decision": self._decisions[number]}
+        """An event with what was decided at it; see `Encoder.decided`."""
+        fields: dict[str, Any] = {"decision": self.decisions[number]}
         if timestep is not None:
             fields["decision_timestep"] = timestep
         header = bytes([event[0] + len(fields)])

@@ -6,12 +6,9 @@ What an event does not have is not written; a number that the model did not give
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 
-import numpy as np
-from numpy.typing import NDArray
-
-from worker.encoding.registered import RegisteredEncoder
+from worker.encoding.encoder import Answers, Encoder
+from worker.registry.client import header
 from worker.state.sequences import REASONS, Closing, sequence_id
 from worker.varints import varint
 
@@ -57,11 +54,12 @@ def protobuf_schema(per_record: bool) -> str:
     return SCHEMA.format(one="optional", many="float")
 
 
-class ProtobufEncoder(RegisteredEncoder):
+class ProtobufEncoder(Encoder):
     """The events by `protobuf_schema`; numbers are float32 as the model gave them."""
 
     def __init__(self, classes: Sequence[str], model: str, schema_id: int, decisions: Sequence[str] = ()) -> None:
-        super().__init__(classes, model, schema_id, decisions)
+        super().__init__(classes, model, decisions)
+        self._header = header(schema_id)
         self._last = _sized(MODEL, model.encode())
         self._names = [_sized(KEY, name.encode()) for name in classes]
 
@@ -70,22 +68,10 @@ class ProtobufEncoder(RegisteredEncoder):
         sequence = sequence_id(partition, start, start_sample)
         return self._header + FIRST_MESSAGE + _sized(STREAM_ID, stream_id) + _sized(SEQUENCE, sequence)
 
-    def encode(
-        self,
-        partition: int,
-        prefixes: Sequence[bytes],
-        timesteps: NDArray[np.int64],
-        outputs: NDArray[np.float32],
-        times: Sequence[int],
-        offsets: Sequence[int],
-        counts: NDArray[np.int64] | None = None,
-    ) -> list[bytes]:
-        """One event for each prefix; see `ProbabilityEncoder.encode`."""
-        if not prefixes:
-            return []
-        stops = range(1, len(prefixes) + 1) if counts is None else np.cumsum(counts).tolist()
-        bounds = [(4 * i, 4 * j) for i, j in pairwise([0, *stops])]
-        columns = [column.astype("<f4").tobytes() for column in outputs.T]
+    def encode(self, answers: Answers) -> list[bytes]:
+        """One event for each prefix."""
+        counts, bounds = answers.counts, [(4 * i, 4 * j) for i, j in answers.bounds()]
+        columns = [column.astype("<f4").tobytes() for column in answers.outputs.T]
         pieces = [[column[i:j] for i, j in bounds] for column in columns]
         if len(self._names) > 1:
             numbers = [
@@ -94,8 +80,8 @@ class ProtobufEncoder(RegisteredEncoder):
             ]
         else:
             numbers = [PROBABILITY + piece if counts is None else _sized(SEVERAL, piece) for piece in pieces[0]]
-        here = PARTITION + varint(partition) + OFFSET
-        rows = zip(prefixes, timesteps.tolist(), numbers, times, offsets, strict=True)
+        here = PARTITION + varint(answers.partition) + OFFSET
+        rows = zip(answers.prefixes, answers.timesteps.tolist(), numbers, answers.times, answers.offsets, strict=True)
         return [
             b"".join(
                 (prefix, TIMESTEP, varint(timestep), number, TIMESTAMP, varint(time), here, varint(offset), self._last)
@@ -109,9 +95,9 @@ class ProtobufEncoder(RegisteredEncoder):
         return _sized(PROBABILITIES, name + value)
 
     def decided(self, event: bytes, number: int, timestep: int | None = None) -> bytes:
-        """An event with what was decided at it; see `ProbabilityEncoder.decided`."""
+        """An event with what was decided at it; see `Encoder.decided`."""
         when = b"" if timestep is None else DECISION_TIMESTEP + varint(timestep)
-        return event + _sized(DECISION, self._decisions[number].encode()) + when
+        return event + _sized(DECISION, self.decisions[number].encode()) + when
 
     def closing(self, partition: int, closing: Closing, time: int, offset: int) -> bytes:
         """The event that says that a sequence is over."""

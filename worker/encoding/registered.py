@@ -1,6 +1,6 @@
-"""Events behind the ID of their schema in a Schema Registry: what all their formats share, and those in JSON.
+"""Events in JSON behind the ID of their schema, as the Schema Registry has it.
 
-One schema holds both kinds of events, as a topic's values share one.
+One schema, of whatever format, holds both kinds of events, as a topic's values share one.
 """
 
 from __future__ import annotations
@@ -9,29 +9,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from worker.encoding.json import ProbabilityEncoder
+from worker.encoding.json import JsonEncoder
 from worker.registry.client import header
 
 NAME = "cellstream.Event"
 
 
-class RegisteredEncoder(ProbabilityEncoder):
-    """Write events with a schema ID in front.
-
-    Args:
-        classes: as those of `ProbabilityEncoder`.
-        model: likewise.
-        schema_id: of the events' schema.
-        decisions: as those of `ProbabilityEncoder`.
-    """
+class RegisteredJsonEncoder(JsonEncoder):
+    """The events of the codec `json` behind the ID of `json_schema`."""
 
     def __init__(self, classes: Sequence[str], model: str, schema_id: int, decisions: Sequence[str] = ()) -> None:
-        self._header = header(schema_id)
-        super().__init__(classes, model, decisions, self._header)
-
-
-class RegisteredJsonEncoder(RegisteredEncoder):
-    """The events of the codec `json`, by `json_schema`."""
+        super().__init__(classes, model, decisions, before=header(schema_id))
 
 
 def json_schema(per_record: bool) -> str:

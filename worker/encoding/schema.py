@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from worker.encoding.avro import AvroEncoder, avro_schema
+from worker.encoding.encoder import Encoder
 from worker.encoding.protobuf import ProtobufEncoder, protobuf_schema
-from worker.encoding.registered import NAME, RegisteredEncoder, RegisteredJsonEncoder, json_schema
+from worker.encoding.registered import NAME, RegisteredJsonEncoder, json_schema
 from worker.registry.client import SCHEMA_TYPES, subject_of
 from worker.settings import Settings
 
-REGISTERED_ENCODERS: dict[str, type[RegisteredEncoder]] = {
+REGISTERED_ENCODERS: dict[str, Callable[[Sequence[str], str, int, Sequence[str]], Encoder]] = {
     "avro": AvroEncoder,
     "protobuf": ProtobufEncoder,
     "json-schema": RegisteredJsonEncoder,
