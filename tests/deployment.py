@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -31,6 +32,7 @@ __all__ = [
     "Deployment",
     "Reader",
     "artifact",
+    "beside",
     "limit_messages",
     "make_artifact",
     "output",
@@ -162,6 +164,30 @@ def send(producer: Producer, topic: str, **record: object) -> Callable[[], tuple
 
     producer.produce(topic, on_delivery=delivered, **record)
     return lambda: place[0]
+
+
+@contextmanager
+def beside(work: Callable[[], object], every_s: float) -> Iterator[None]:
+    """Do something again and again in the background while the context lasts; what it raises, its end raises."""
+    over = threading.Event()
+    broken: list[BaseException] = []
+
+    def go_on() -> None:
+        try:
+            while not over.wait(every_s):
+                work()
+        except BaseException as fault:  # noqa: BLE001  # raised where the context ends
+            broken.append(fault)
+
+    thread = threading.Thread(target=go_on, name="beside", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    if broken:
+        raise broken[0]
 
 
 def limit_messages(cluster: TestCluster, topic: str, most_bytes: int) -> None:

@@ -7,10 +7,9 @@ is, so that events come late in those tests alone that are about lateness.
 from __future__ import annotations
 
 import itertools
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from tests.brokers.process import Process
 from tests.deploy.faster import FILES, write_faster
 from tests.deploy.pages import address_of, is_ready, reading
 from tests.deploy.prometheus import JOB, Prometheus
-from tests.deployment import Deployment, until
+from tests.deployment import Deployment, beside, until
 
 # Ten minutes are 20 s, and a window of five still holds ten scrapes. With a larger factor the pauses of a busy machine
 # would themselves be long enough to call somebody.
@@ -150,28 +149,9 @@ class Scene:
             self._producer.poll(0)
         assert self._producer.flush(120) == 0
 
-    @contextmanager
-    def flowing(self, records_s: int = 200, record: Callable[[int], Record] = sample) -> Iterator[None]:
+    def flowing(self, records_s: int = 200, record: Callable[[int], Record] = sample) -> AbstractContextManager[None]:
         """Publish at about this rate in the background for as long as the context lasts."""
-        over = threading.Event()
-        broken: list[BaseException] = []
-
-        def flow() -> None:
-            try:
-                while not over.wait(0.25):
-                    self.publish(records_s // 4, record)
-            except BaseException as fault:  # noqa: BLE001  # raised where the context ends
-                broken.append(fault)
-
-        thread = threading.Thread(target=flow, name="flow")
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-        if broken:
-            raise broken[0]
+        return beside(lambda: self.publish(records_s // 4, record), every_s=0.25)
 
     # Alerts
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from random import Random
 
@@ -18,7 +17,7 @@ from tests.brokers.process import Process
 from tests.chaos import traffic
 from tests.chaos.checker import Input, Reference, Violation, Watch, hold
 from tests.chaos.failpoints import launch
-from tests.deployment import Deployment, until
+from tests.deployment import Deployment, beside, until
 
 PATIENCE_S = 120.0
 STREAMS = 60
@@ -77,28 +76,9 @@ class Stage:
         self.inputs += published
         return len(published)
 
-    @contextmanager
-    def flowing(self, records_s: int = 400, hostile: float = 0.0) -> Iterator[None]:
+    def flowing(self, records_s: int = 400, hostile: float = 0.0) -> AbstractContextManager[None]:
         """Publish at about this rate in the background for as long as the context lasts."""
-        over = threading.Event()
-        broken: list[BaseException] = []
-
-        def flow() -> None:
-            try:
-                while not over.wait(0.25):
-                    self.publish(records_s // 4, hostile)
-            except BaseException as fault:  # noqa: BLE001  # raised where the context ends
-                broken.append(fault)
-
-        thread = threading.Thread(target=flow, name="flow", daemon=True)
-        thread.start()
-        try:
-            yield
-        finally:
-            over.set()
-            thread.join()
-        if broken:
-            raise broken[0]
+        return beside(lambda: self.publish(records_s // 4, hostile), every_s=0.25)
 
     # Workers
 
