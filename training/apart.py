@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from worker.errors import FatalFault
 
 if TYPE_CHECKING:
-    from training.fitting import OnEpoch
+    from training.member import OnEpoch
 
 T = TypeVar("T")
 

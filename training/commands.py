@@ -140,7 +140,8 @@ def train(
     Example: `cellstream train runs.csv --stream-id run --label fault --features pressure,flow --order time --out pumps`
     """
     from training.datasets import split
-    from training.fitting import Places, fit
+    from training.fitting import fit
+    from training.member import Places
     from training.progress import epoch_bar, stop_on_interrupt
     from training.tables.reading import is_table
 

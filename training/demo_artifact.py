@@ -19,7 +19,7 @@ from worker.errors import ArtifactRefused
 from worker.installed import installed_version
 
 # The sources and libraries whose change gives another model.
-SOURCES = ("datasets.py", "splits.py", "padding.py", "networks.py", "augmentation.py", "fitting.py")
+SOURCES = ("datasets.py", "splits.py", "padding.py", "networks.py", "augmentation.py", "member.py", "fitting.py")
 LIBRARIES = ("aeon", "keras", "numpy", "tensorflow")
 
 

@@ -22,8 +22,9 @@ from training.calibration import calibration_error, fit_temperatures
 from training.datasets import Sequences, Split, folds_of, join, labels_along
 from training.decisions import judge, require_one_label, rule_for
 from training.evaluation import accuracy_by_share, predict
-from training.fitting import NOWHERE, Fitted, Member, OnEpoch, Places, fit_member, is_padded, outputs_of, versions
+from training.fitting import Fitted, is_padded, outputs_of, versions
 from training.history import write_histories
+from training.member import NOWHERE, Member, OnEpoch, Places, fit_member
 from training.networks import Recipe, Scaling
 from training.trajectories import Trajectories
 from worker.model.tensorflow_setup import setup_tensorflow

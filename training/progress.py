@@ -12,7 +12,7 @@ from types import FrameType
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from training.fitting import OnEpoch
+from training.member import OnEpoch
 
 TOLD = 10  # times in a training whose progress goes to a file
 

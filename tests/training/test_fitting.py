@@ -11,10 +11,11 @@ import keras
 import numpy as np
 import pytest
 
-from training import fitting
+from training import member
 from training.datasets import Sequences, Split, split
 from training.evaluation import predict
-from training.fitting import Places, fit
+from training.fitting import fit
+from training.member import Places
 from training.networks import PRESETS, Recipe
 from training.padding import pad, repeat_labels
 from worker.errors import UsageError
@@ -52,7 +53,7 @@ def test_compiled_by_xla_a_network_learns_what_it_learns_without(monkeypatch: py
         compiling(model, *given, **named)
 
     monkeypatch.setattr(keras.Model, "compile", compiled)
-    monkeypatch.setattr(fitting, "COMPILED_FROM", recipe.epochs)
+    monkeypatch.setattr(member, "COMPILED_FROM", recipe.epochs)
     first, again, padded = fit(parts, recipe, 1), fit(parts, recipe, 1), fit(made(3, (5, 8)), recipe, 1)
     assert asked == [True, True, "auto"]
     assert first.history["loss"] == pytest.approx(without.history["loss"], rel=1e-4)
