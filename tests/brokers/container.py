@@ -9,7 +9,8 @@ import time
 import warnings
 from collections.abc import Iterator
 
-from tests.brokers.kafka_process import SETTINGS, wait_for_metadata
+from tests.brokers.kafka_process import SETTINGS
+from tests.brokers.waiting import wait_for_metadata
 
 
 def engine_has(image: str) -> bool:

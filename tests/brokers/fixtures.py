@@ -16,7 +16,8 @@ import pytest
 
 from tests.brokers.choice import choose, must_have_broker, real_broker
 from tests.brokers.jars import fetch_jars, what_is_missing
-from tests.brokers.kafka_process import KafkaProcess, broker_to_harm, wait_for_topic
+from tests.brokers.kafka_process import KafkaProcess, broker_to_harm
+from tests.brokers.waiting import wait_for_topic
 from worker.kafka.admin import BROKER_DEFAULT, Cluster
 from worker.kafka.embedded import EmbeddedBroker
 

@@ -6,7 +6,8 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from tests.brokers.kafka_process import START_S, KafkaProcess, new_cluster_id, wait_for_metadata
+from tests.brokers.kafka_process import START_S, KafkaProcess, new_cluster_id
+from tests.brokers.waiting import wait_for_metadata
 
 COUNT = 3
 # Two of three replicas hold what is confirmed. A dead node is given up after a few seconds, and a lost leader is

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import shutil
-import socket
 import subprocess
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from random import SystemRandom
 from types import TracebackType
 
-from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient
-
+from tests.brokers.ports import free_ports
 from tests.brokers.process import Process
+from tests.brokers.waiting import wait_for_metadata
 
 # What a lone node needs, and time-outs short enough for a test to see a dead or silent client noticed.
 SETTINGS = {
@@ -47,8 +43,6 @@ SETTINGS = {
     "log.initial.task.delay.ms": "500",
 }
 START_S = 180.0  # seconds at most; it takes four, and much longer on a machine that starts several at once
-# Where ports are looked for: above those that services are known by, where there is room for many.
-LEAST_PORT, ENOUGH_PORTS = 15_000, 2_000
 
 
 class KafkaProcess:
@@ -227,86 +221,6 @@ def broker_to_harm(
         controller.stop()
 
 
-def wait_for_metadata(
-    bootstrap_servers: str, deadline: float, gone: Callable[[], bool] = lambda: False, brokers: int = 1
-) -> None:
-    """Return when the cluster's metadata names a broker: a listener that accepts is not enough.
-
-    Args:
-        bootstrap_servers: of the cluster.
-        deadline: in `time.monotonic()` seconds.
-        gone: says that waiting is in vain.
-        brokers: how many must be there.
-
-    Raises:
-        TimeoutError: the deadline has passed, or the broker is gone.
-    """
-    admin = AdminClient({"bootstrap.servers": bootstrap_servers, "log_level": 0, "reconnect.backoff.max.ms": 200})
-    while True:
-        try:
-            if len(admin.list_topics(timeout=1).brokers) >= brokers:
-                return
-            time.sleep(0.1)
-        except KafkaException:
-            pass  # not listening yet
-        if gone() or time.monotonic() > deadline:
-            raise TimeoutError(f"no Kafka broker answers at {bootstrap_servers}")
-
-
-def wait_for_topic(conf: Mapping[str, str], topic: str, timeout_s: float = 60.0) -> None:
-    """Return when every partition of a new topic has a leader: creation is confirmed before brokers have heard of it.
-
-    Raises:
-        TimeoutError: it takes too long.
-    """
-    admin = AdminClient(dict(conf))
-    deadline = time.monotonic() + timeout_s
-    while True:
-        try:
-            found = admin.list_topics(topic, timeout=5).topics[topic]
-            if found.error is None and found.partitions and all(p.leader >= 0 for p in found.partitions.values()):
-                return
-        except KafkaException:
-            pass  # a broker that is busy, or has just started
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"topic {topic} has no leaders after {timeout_s:g} s")
-        time.sleep(0.02)
-
-
 def new_cluster_id() -> str:
     """A random UUID in Kafka's spelling: 22 characters of URL-safe base64."""
     return base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=").replace("-", "_")
-
-
-def free_ports(count: int) -> list[int]:
-    """Distinct ports on loopback that nobody listened on a moment ago, and that no connection is given by chance.
-
-    Outside of the range from which the system takes the ports of outgoing connections: a client that tries to reach a
-    dead broker could otherwise be given the broker's own port, connect to itself, and keep the broker from coming back.
-    """
-    found: list[int] = []
-    while len(found) < count:
-        port = SystemRandom().randrange(*_never_outgoing())  # the tests' own seed would give all brokers the same
-        if port not in found and _is_free(port):
-            found.append(port)
-    return found
-
-
-def _never_outgoing() -> tuple[int, int]:
-    """First port of the range, and the one behind its last."""
-    with contextlib.suppress(OSError):
-        low, high = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
-        if low > LEAST_PORT + ENOUGH_PORTS:
-            return LEAST_PORT, low
-        if high + ENOUGH_PORTS < 65536:
-            return high + 1, 65536
-    return LEAST_PORT, 32768  # Linux' own default
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as one:
-        try:
-            one.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True

@@ -14,7 +14,8 @@ import pytest
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 
 from tests.brokers.fixtures import TestCluster
-from tests.brokers.kafka_process import KafkaProcess, free_ports
+from tests.brokers.kafka_process import KafkaProcess
+from tests.brokers.ports import free_ports
 from tests.brokers.process import Process
 from worker.kafka.admin import Cluster
 

@@ -19,7 +19,7 @@ import pytest
 import yaml
 
 from tests.brokers.jars import fetch_jars
-from tests.brokers.kafka_process import free_ports
+from tests.brokers.ports import free_ports
 from tests.deploy.tools import answer_of, cached, prometheus_tool
 from tests.image.engine import BUILD_S, KILLED, STOP_S, Engine
 

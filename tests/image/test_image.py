@@ -13,7 +13,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.brokers.fixtures import TestCluster
-from tests.brokers.kafka_process import free_ports
+from tests.brokers.ports import free_ports
 from tests.chaos.checker import hold
 from tests.chaos.checker.records import Output
 from tests.deployment import FEATURES, Deployment, Reader, until, until_read

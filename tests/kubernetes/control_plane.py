@@ -15,7 +15,7 @@ import yaml
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from tests.brokers.kafka_process import free_ports
+from tests.brokers.ports import free_ports
 from tests.brokers.process import Process
 from tests.deployment import until
 from tests.kubernetes.cluster import UP_WITHIN_S, Cluster, Resource

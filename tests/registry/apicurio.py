@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.brokers.kafka_process import free_ports
+from tests.brokers.ports import free_ports
 from tests.brokers.process import Process
 from tests.deploy.tools import answer_of, cached
 

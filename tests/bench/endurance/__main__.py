@@ -23,7 +23,7 @@ from pathlib import Path
 from tests.bench.endurance.page import write
 from tests.bench.endurance.run import endure
 from tests.brokers.choice import choose, real_broker
-from tests.brokers.kafka_process import free_ports
+from tests.brokers.ports import free_ports
 from worker.bench.stage import Scale, open_stage
 from worker.commands.bench import telling
 from worker.settings.sources import load_settings
