@@ -112,6 +112,18 @@ def test_any_bytes_are_a_sample_or_a_bad_record_and_touch_no_other(
         assert set(decoded.bad) <= {1}
 
 
+@pytest.mark.parametrize(
+    "place", [zigzag(-1), zigzag(9), zigzag(2**31), zigzag(2**62), b"\xfe" * 9 + b"\x7f", b"\xff" * 9 + b"\x7f"]
+)
+@pytest.mark.parametrize("before", [(), (0,)])
+def test_a_place_where_the_schema_has_no_message_makes_a_bad_record(
+    registry: SmallRegistry, codec: Codec, place: bytes, before: tuple[int, ...]
+) -> None:
+    places = b"".join(map(zigzag, (1 + len(before), *before)))
+    (fault,) = codec.decode([header(registry.add(SCHEMAS[0], "PROTOBUF")) + places + place]).bad.values()
+    assert fault.reason == "not_protobuf"
+
+
 def test_a_field_that_can_be_absent_is_and_one_that_cannot_has_its_default(
     registry: SmallRegistry, codec: Codec
 ) -> None:

@@ -25,7 +25,7 @@ from worker.registry.client import HEADER_BYTES, Registry
 from worker.varints import read_zigzag
 
 COMPILED_WITHIN_S = 30.0
-MOST_LEVELS = 32
+MOST_LEVELS, LAST_PLACE = 32, 2**31 - 1
 MOST_VALUES = 1_000_000  # fields of all messages in a value, written or not
 TIMESTAMP = "google.protobuf.Timestamp"
 WRAPPERS = {
@@ -166,7 +166,7 @@ def _message_path(value: bytes) -> tuple[tuple[int, ...], int]:
     path = []
     for _ in range(count):
         index, place = read_zigzag(value, place)
-        if index < 0:
+        if not 0 <= index <= LAST_PLACE:
             raise ValueError(f"place {index}")
         path.append(index)
     return tuple(path), place
