@@ -2,6 +2,7 @@
 
     making     bytes to begin with: sound ones damaged, ones made up; and what a target is
     values     what stands in records: values in every codec, headers
+    logs       whole logs of records, through the engine
     files      what stands in artifacts, checkpoint stores, registries and committed offsets
     guided     one target, by the hundred thousand, led by what code an input reaches: atheris
 

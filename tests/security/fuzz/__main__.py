@@ -13,7 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 TARGETS = (
-    *("json", "msgpack", "mapped", "float32", "avro", "protobuf", "headers"),
+    *("json", "msgpack", "mapped", "float32", "avro", "protobuf", "headers", "log"),
     *("manifest", "model", "checkpoint", "packed", "schema", "note"),
 )
 MOST_SHOWN = 4_000  # characters

@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
+from tests.security.fuzz import logs
 from tests.security.fuzz.making import Target, damaged, encoded
 from worker.codecs import Codec, Float32Codec, JsonCodec, MsgpackCodec
 from worker.codecs.mapped import MappedCodec
@@ -75,6 +76,7 @@ def targets() -> dict[str, Target]:
             _registered("PROTOBUF", PROTOBUF), _behind_an_id(protobuf, protobuf_rows), protobuf, "key"
         ),
         "headers": _headers_target(_json(SAMPLES[2])),
+        "log": logs.target(),
     }
 
 
