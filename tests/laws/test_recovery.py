@@ -186,7 +186,20 @@ def test_a_new_partition_begins_at_its_first_record_wherever_a_new_group_would()
     assert grown(5, None, **accepted).next_offset == 20
 
 
-@given(st.none() | st.integers(0), st.from_regex(r"\A[0-9a-f]{12}\Z"), st.from_regex(r"\A\S*\Z"), st.integers(1))
+@pytest.mark.parametrize("name", ["origin", "partitions", "schemas"])
+def test_a_note_with_a_number_of_any_length_is_refused(name: str) -> None:
+    of = {"origin": "0", "partitions": "4", "schemas": "0"} | {name: "9" * 5_000}
+    note = f"cellstream origin={of['origin']} model=0 topic=t partitions={of['partitions']} schemas={of['schemas']}"
+    with pytest.raises(StateRefused, match="does not know"):
+        Note.of(Position(0, 1, note))
+
+
+@given(
+    st.none() | st.integers(0, 2**63 - 1),
+    st.from_regex(r"\A[0-9a-f]{12}\Z"),
+    st.from_regex(r"\A\S*\Z"),
+    st.integers(1, 2**31 - 1),
+)
 def test_a_note_is_read_as_it_was_written(origin: int | None, model: str, topic_id: str, partitions: int) -> None:
     written = Note(origin, model, topic_id, partitions)
     assert Note.of(Position(0, 1, str(written))) == written

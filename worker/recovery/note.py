@@ -14,16 +14,16 @@ from dataclasses import dataclass
 
 from worker.errors import StateRefused
 from worker.records import Position
-from worker.registry.known_schemas import TEXT
+from worker.registry.known_schemas import NUMBER, TEXT
 
 VERSION = 1
 OURS = "cellstream"
 
 _NOTE = re.compile(
-    rf"^{OURS} origin=(\d+|unknown) model=([0-9a-f]+) topic=(\S*)(?: partitions=(\d+))?"
+    rf"^{OURS} origin=({NUMBER}|unknown) model=([0-9a-f]+) topic=(\S*)(?: partitions=({NUMBER}))?"
     rf"(?: schemas=({TEXT.pattern}))?$"
 )
-_LATER = re.compile(rf"{OURS}(?: rekey)?/(\d+) ")
+_LATER = re.compile(rf"{OURS}(?: rekey)?/({NUMBER}) ")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,8 @@ from __future__ import annotations
 import re
 
 MOST = 64  # at most 53 characters each; with the rest of the note they stay below Kafka's 4,096 bytes
-TEXT = re.compile(r"\d+(?:,\d+:\d+-\d+)*")
+NUMBER = "[0-9]{1,19}"  # of 64 bits
+TEXT = re.compile(f"{NUMBER}(?:,{NUMBER}:{NUMBER}-{NUMBER})*")
 
 
 class KnownSchemas:

@@ -15,8 +15,9 @@ from worker.errors import StateRefused
 from worker.kafka import Survey
 from worker.records import Position
 from worker.recovery.note import require_foreign
+from worker.registry.known_schemas import NUMBER
 
-NOTE = re.compile(r"cellstream rekey topic=(\S*) partitions=(\d+)$")
+NOTE = re.compile(rf"cellstream rekey topic=(\S*) partitions=({NUMBER})$")
 
 
 @dataclass(frozen=True)
