@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from tests.checkpoints.snapshots import LAYOUT, make_snapshot
 from tests.security.fuzz.making import Mutate, Target, damaged, expect_short, trees
+from tests.security.fuzz.trees import within
 from tests.security.fuzz.values import AVRO
 from worker.artifact import MANIFEST_NAME, MODEL_NAME, read_artifact
 from worker.checkpoint.file import write_file
@@ -37,6 +38,7 @@ SCHEMAS = (
     {"type": "array", "items": {"type": "fixed", "name": "Nothing", "size": 0}},
     {"type": "bytes", "logicalType": "decimal", "precision": 9},
 )
+SCHEMA_NAMES = ["type", "name", "fields", "items", "values", "symbols", "size", "logicalType", "namespace", "default"]
 NOTES = (
     Note(0, "0bdb1f9d2ae3", "3Jc5hV2kQ1uJ8yqEo0m3Rg", 4, "0,17:0-4210"),
     Note(None, "0bdb1f9d2ae3", "", None),
@@ -75,7 +77,8 @@ def _manifest_target(directory: Path, manifest: bytes) -> Target:
     known = json.loads(manifest)
     any_value = trees([*known, "kind", "threshold"])
     changed = st.tuples(st.sampled_from(sorted(known)), any_value).map(lambda change: {**known, change[0]: change[1]})
-    return Target(st.one_of(damaged(manifest), changed.map(_json), any_value.map(_json)), check)
+    drawn = st.one_of(damaged(manifest), changed.map(_json), any_value.map(_json))
+    return Target(drawn, check, within(json.loads, _json, [*known]))
 
 
 def _model_target(model: bytes) -> Target:
@@ -169,7 +172,7 @@ def _schema_target() -> Target:
                 expect_short(fault)
 
     drawn = st.one_of(_avro_schemas(), *map(st.just, SCHEMAS)).map(_json)
-    return Target(st.one_of(drawn, drawn.flatmap(damaged)), check)
+    return Target(st.one_of(drawn, drawn.flatmap(damaged)), check, within(json.loads, _json, SCHEMA_NAMES))
 
 
 def _avro_schemas() -> st.SearchStrategy[Any]:

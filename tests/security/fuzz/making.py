@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 Mutate = Callable[[bytes], bytes]
+Inside = Callable[[bytes, Mutate, int], bytes]
 
 MOST_CHARACTERS = 10_000  # what is said of an input is for a person to read, however long the input was
 
@@ -27,7 +28,7 @@ class Target:
 
     inputs: st.SearchStrategy[bytes]
     check: Callable[[bytes], object]
-    inside: Callable[[bytes, Mutate, int], bytes] | None = None
+    inside: Inside | None = None
 
 
 def draw(target: Target, examples: int, number: int, take: Callable[[bytes], object]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 
 from tests.security.fuzz import logs
-from tests.security.fuzz.making import Target, damaged, encoded
+from tests.security.fuzz.making import Inside, Target, damaged, encoded
+from tests.security.fuzz.trees import within
 from worker.codecs import Codec, Float32Codec, JsonCodec, MsgpackCodec
 from worker.codecs.mapped import MappedCodec
 from worker.codecs.registered import RegisteredCodec, RegisteredValues
@@ -65,11 +66,24 @@ def targets() -> dict[str, Target]:
     protobuf = header(1) + b"\0" + b"\x0a\x0c" + vector + b"\x18\x04\x20\x01"
     protobuf_rows = header(1) + b"\2\0" + (b"\x12\x0e\x0a\x0c" + vector) * 3 + b"\x2a\x05\x0a\x01a\x12\0"
     return {
-        "json": _codec_target(JsonCodec(FEATURES, *BOUNDS, "id"), encoded(_json, NAMES, *SAMPLES), _json(SAMPLES[0])),
-        "msgpack": _codec_target(
-            MsgpackCodec(FEATURES, *BOUNDS, "id"), encoded(_msgpack, NAMES, *SAMPLES), _msgpack(SAMPLES[0])
+        "json": _codec_target(
+            JsonCodec(FEATURES, *BOUNDS, "id"),
+            encoded(_json, NAMES, *SAMPLES),
+            _json(SAMPLES[0]),
+            inside=within(json.loads, _json, NAMES),
         ),
-        "mapped": _codec_target(_mapped(), encoded(_json, MAPPED_NAMES, MAPPED), _json(MAPPED)),
+        "msgpack": _codec_target(
+            MsgpackCodec(FEATURES, *BOUNDS, "id"),
+            encoded(_msgpack, NAMES, *SAMPLES),
+            _msgpack(SAMPLES[0]),
+            inside=within(msgspec.msgpack.decode, _msgpack, NAMES),
+        ),
+        "mapped": _codec_target(
+            _mapped(),
+            encoded(_json, MAPPED_NAMES, MAPPED),
+            _json(MAPPED),
+            inside=within(json.loads, _json, MAPPED_NAMES),
+        ),
         "float32": _codec_target(Float32Codec(3, *BOUNDS), st.binary(max_size=MAX_BYTES + 1), vector, "key"),
         "avro": _codec_target(_registered("AVRO", json.dumps(AVRO)), _behind_an_id(avro, avro_rows), avro, "key"),
         "protobuf": _codec_target(
@@ -81,7 +95,11 @@ def targets() -> dict[str, Target]:
 
 
 def _codec_target(
-    codec: Codec, inputs: st.SearchStrategy[bytes], good: bytes, stream_id_from: str = "field:id"
+    codec: Codec,
+    inputs: st.SearchStrategy[bytes],
+    good: bytes,
+    stream_id_from: str = "field:id",
+    inside: Inside | None = None,
 ) -> Target:
     reader = Reader(codec, stream_id_from)
     alone = codec.decode([good]).inputs
@@ -99,7 +117,7 @@ def _codec_target(
         if 1 in reading.bad:
             assert len(str(reading.bad[1])) < 1_000  # it becomes a header and a line of log
 
-    return Target(inputs, check)
+    return Target(inputs, check, inside)
 
 
 def _headers_target(good: bytes) -> Target:
