@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,8 @@ MODEL_MODULES = frozenset(
     )
 )  # fmt: skip
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
+# zipfile says RuntimeError of an encrypted member, NotImplementedError of a compression or a version that it lacks.
+UNREADABLE = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, RuntimeError, struct.error)
 
 
 def open_model(content: bytes, name: str) -> Any:
@@ -90,7 +94,7 @@ def _verify(content: bytes, name: str) -> None:
     """Refuse what is not the zip archive that Keras writes, or names what Keras does not have."""
     try:
         archive = zipfile.ZipFile(io.BytesIO(content))
-    except zipfile.BadZipFile:
+    except UNREADABLE:
         raise ArtifactRefused(
             f"{name}: not a .keras file. HDF5 models (.h5) are not opened: load it where it was trained and save it "
             "with model.save('model.keras')."
@@ -102,10 +106,10 @@ def _verify(content: bytes, name: str) -> None:
         for member, limit in MEMBERS.items():
             if sizes[member] > min(limit, max(10 * len(content), 1 << 20)):
                 raise ArtifactRefused(f"{name}: {member} unpacks to {sizes[member]} bytes, too much for this file.")
-        try:  # zipfile says RuntimeError of an encrypted member, NotImplementedError of an unknown compression
+        try:
             config = json.loads(archive.read("config.json"))
             weights = archive.read("model.weights.h5")
-        except (ValueError, RecursionError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
+        except UNREADABLE as error:
             raise ArtifactRefused(f"{name}: a member cannot be read: {_first_line(error)}") from None
     verify_weights(weights, name)
     for described in _described(config):
