@@ -87,5 +87,5 @@ def test_an_hdf5_model_is_not_opened(tmp_path: Path) -> None:
 def test_an_archive_of_a_version_that_nobody_has_is_refused(tmp_path: Path) -> None:
     content = bytearray(saved(make_model(), tmp_path))
     content[content.index(b"PK\1\2") + 6] = 101  # the version that is needed to extract the first member
-    with pytest.raises(ArtifactRefused, match="not a .keras file"):
+    with pytest.raises(ArtifactRefused, match=r"not a \.keras file"):
         open_model(bytes(content), "m.keras")
