@@ -92,7 +92,7 @@ def main() -> None:
         (corpus / hashlib.sha256(content).hexdigest()[:16]).write_bytes(content)
     flags = [
         *(f"-runs={count}", f"-seed={seed}", f"-max_len={MAX_BYTES}", f"-timeout={HANGS_AFTER_S}"),
-        *("-keep_seed=1", "-reduce_inputs=0", "-len_control=0", "-rss_limit_mb=0", "-use_value_profile=1"),
+        *("-keep_seed=1", "-reduce_inputs=0", "-len_control=0", "-rss_limit_mb=0"),
         *("-verbosity=0", f"-artifact_prefix={found}/{name}-"),
     ]
     atheris.Setup(
