@@ -176,7 +176,7 @@ class PartitionState:
             return np.empty(0, np.int64)
         rows = self.rows()
         times = self.times[rows]
-        due = self.stream_time - times > idle_ms
+        due = times < self.stream_time - idle_ms  # a difference of two times may be no int64
         self._oldest = int(times[~due].min()) if not due.all() else NEVER
         found = rows[due]
         return found[np.argsort(self.offsets[found], kind="stable")]

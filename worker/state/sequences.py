@@ -154,7 +154,7 @@ def place(  # noqa: PLR0915 - one pass over the columns, its steps are numbered
     after_end[1:] = (end[:-1] != NONE) & ~first[1:]
     if idle_ms is not None:
         before = np.where(first, state.times[row], np.roll(clock, 1))  # when the stream was last heard of
-        silent = (start != NEW) & ~after_end & (clock - before > idle_ms)
+        silent = (start != NEW) & ~after_end & (before < clock - idle_ms)
         cause[silent] = IDLE
         fresh |= silent
     fresh |= after_end
