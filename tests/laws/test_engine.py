@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -231,9 +232,10 @@ def test_partitions_are_stepped_together_and_stay_apart() -> None:
     assert described(states[0]) == described(states[1])
 
 
-def test_the_last_time_that_there_is_ends_a_stream_that_has_none() -> None:
+@pytest.mark.parametrize("key", [b"a", b"b"])
+def test_the_last_time_that_there_is_ends_the_silence_of_a_stream_without_times(key: bytes) -> None:
     rule = {"sequence_length": None, "idle_ms": 15, "capacity": 3}
-    log: list[Record] = [(b"a", b'{"features":[1,2]}', 0, -1, None), (b"b", b'{"features":[1,2]}', 1, 2**63 - 1, None)]
+    log: list[Record] = [(b"a", b'{"features":[1,2]}', 0, -1, None), (key, b'{"features":[1,2]}', 1, 2**63 - 1, None)]
     whole, cut = (published(run(engine_of(rule), state_of(rule), log, cuts)) for cuts in ([], [1]))
     assert whole == cut
     assert [json.loads(value).get("reason") for _, value in whole] == [None, "idle_timeout", None]

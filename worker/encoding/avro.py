@@ -53,7 +53,7 @@ class AvroEncoder(Encoder):
     """The events by `avro_schema`; numbers are float32 as the model gave them, null where it gave none."""
 
     def __init__(self, classes: Sequence[str], model: str, schema_id: int, decisions: Sequence[str] = ()) -> None:
-        super().__init__(classes, model, decisions)
+        super().__init__(decisions)
         self._header = header(schema_id)
         self._last = _text(model.encode()) + UNDECIDED
         self._names = [_text(name.encode()) for name in classes]

@@ -45,14 +45,10 @@ class Encoder(ABC):
     """Write the events of DESIGN.md's record contract.
 
     Args:
-        classes: one name for a single probability, or one for each column of the output.
-        model: the short artifact digest that every event names.
         decisions: names of what the artifact's rule can decide; none where it has no rule.
     """
 
-    def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = ()) -> None:
-        self.classes = classes
-        self.model = model
+    def __init__(self, decisions: Sequence[str]) -> None:
         self.decisions = decisions
 
     @property

@@ -27,7 +27,7 @@ class JsonEncoder(Encoder):
     """
 
     def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = (), before: bytes = b"") -> None:
-        super().__init__(classes, model, decisions)
+        super().__init__(decisions)
         self._columns = 1 if len(classes) == 1 else len(classes)
         if self._columns == 1:
             numbers = b'"probability":%b'

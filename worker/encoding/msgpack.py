@@ -32,7 +32,7 @@ class MsgpackEncoder(Encoder):
     """
 
     def __init__(self, classes: Sequence[str], model: str, decisions: Sequence[str] = ()) -> None:
-        super().__init__(classes, model, decisions)
+        super().__init__(decisions)
         self._columns = len(classes)
         if self._columns == 1:
             numbers = _pack("probability") + b"%b"

@@ -58,7 +58,7 @@ class ProtobufEncoder(Encoder):
     """The events by `protobuf_schema`; numbers are float32 as the model gave them."""
 
     def __init__(self, classes: Sequence[str], model: str, schema_id: int, decisions: Sequence[str] = ()) -> None:
-        super().__init__(classes, model, decisions)
+        super().__init__(decisions)
         self._header = header(schema_id)
         self._last = _sized(MODEL, model.encode())
         self._names = [_sized(KEY, name.encode()) for name in classes]

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 from unittest.mock import patch
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ from worker.checkpoint.packing import Packing
 from worker.checkpoint.reader import read_file
 from worker.codecs.avro import avro_transcoder
 from worker.errors import ArtifactRefused, BadRecord, CheckpointDamaged, CheckpointOfNewerVersion, StateRefused
-from worker.model.keras_file import open_model
+from worker.model.keras_file import UNREADABLE, open_model
 from worker.records import Position
 from worker.recovery.note import Note
 from worker.registry.client import Registry, header
@@ -102,7 +102,7 @@ def _model_target(model: bytes) -> Target:
         try:
             with ZipFile(BytesIO(content)) as archive:
                 members = {name: archive.read(name) for name in archive.namelist()}
-        except (BadZipFile, ValueError, EOFError, OSError, NotImplementedError, RuntimeError):
+        except UNREADABLE:
             members = {}
         chosen = random.Random(number).choice([None, *members])
         return mutate(content) if chosen is None else packed({**members, chosen: mutate(members[chosen])})
