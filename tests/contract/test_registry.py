@@ -52,6 +52,11 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Pr
         yield running
 
 
+def asking(url: str) -> SchemaRegistryClient:
+    """A client that asks again where no answer comes: its own default waits for ever, and this registry loses some."""
+    return SchemaRegistryClient({"url": url, "timeout": 10})
+
+
 class AvroProducer:
     """Serializes with two schemas, and reads events."""
 
@@ -125,7 +130,7 @@ def test_a_worker_answers_once_and_a_schema_that_is_registered_before_its_replay
     assert told["schema"]["subject"] == f"{deployment.output_topic}-value"
     producer = Producer(kafka.conf)
     rows = ROWS * 4
-    with SchemaRegistryClient({"url": url}) as client:
+    with asking(url) as client:
         pump = (AvroProducer if codec == "avro" else ProtobufProducer)(client, deployment.input_topic)
         values = [pump.write(dict(zip(FEATURES, row, strict=True)), new=i % 2 == 1) for i, row in enumerate(rows)]
         subject = f"{deployment.input_topic}-late"
@@ -177,7 +182,7 @@ def test_a_registry_that_is_gone_is_waited_for_and_what_is_known_goes_on(
         **dict.fromkeys(("input_codec", "output_codec"), codec),
         output_topic=f"events-{codec}",
     )
-    with SchemaRegistryClient({"url": url}) as client:
+    with asking(url) as client:
         pump = kind(client, f"samples-{codec}")
         named = [dict(zip(FEATURES, row, strict=True)) for row in ROWS]
         values: list[bytes | None] = [pump.write(fields, new=i > 0) for i, fields in enumerate(named)]
@@ -185,7 +190,7 @@ def test_a_registry_that_is_gone_is_waited_for_and_what_is_known_goes_on(
     assert known.decode(values).inputs.tolist() == ROWS
     made = ensure_schema(chosen, create=True)
     assert ensure_schema(chosen, create=False) == made
-    with SchemaRegistryClient({"url": url}) as client:
+    with asking(url) as client:
         client.set_compatibility(made["subject"], "BACKWARD")
     with pytest.raises(Refused, match=f"events-{codec}-value"):
         ensure_schema(chosen.model_copy(update={"output_per": "record"}), create=True)
