@@ -71,7 +71,8 @@ class Prometheus:
 
     def ask(self, path: str, **parameters: str) -> Any:
         """What its API answers."""
-        with urllib.request.urlopen(f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}") as answer:
+        url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
+        with urllib.request.urlopen(url, timeout=60) as answer:
             return json.loads(answer.read())["data"]
 
     def query(self, expression: str) -> list[tuple[dict[str, str], float]]:
