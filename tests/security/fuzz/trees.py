@@ -43,11 +43,14 @@ def _changed(tree: Any, random: Random, names: Sequence[str]) -> Any:
     """The tree with one place of it changed."""
     if isinstance(tree, list) and tree and random.random() < OFTEN:
         at = random.randrange(len(tree))
-        kept = [[], [_changed(tree[at], random, names)], [_changed(tree[at], random, names)], [tree[at]] * 2]
-        return [*tree[:at], *random.choice(kept), *tree[at + 1 :]]
+        kind = random.randrange(4)
+        kept = [[], [tree[at]] * 2][kind] if kind < 2 else [_changed(tree[at], random, names)]
+        return [*tree[:at], *kept, *tree[at + 1 :]]
     if isinstance(tree, dict) and tree and random.random() < OFTEN:
         name, other = random.choice(list(tree)), random.choice(names)
         rest = {key: value for key, value in tree.items() if key != name}
-        changed = {name: _changed(tree[name], random, names)}
-        return random.choice([rest, rest | changed, rest | changed, rest | {other: tree[name]}, tree | {other: tree}])
+        kind = random.randrange(5)
+        if kind < 3:
+            return [rest, rest | {other: tree[name]}, tree | {other: tree}][kind]
+        return rest | {name: _changed(tree[name], random, names)}
     return random.choice(ODD) if random.random() < OFTEN else {random.choice(names): tree}
