@@ -3,7 +3,7 @@
     CellstreamError
     ├── BadRecord           one record is unusable: dead letter, the offset advances, the stream goes on
     ├── TransientFault      the work since the last commit is void: abort, restore, replay
-    │   ├── StaleGeneration not a word of it was published, and the memory is sound: produce it again
+    │   ├── CommitPostponed not a word of it was published, and the memory is sound: produce it again
     │   └── StoreUnavailable the checkpoint store failed: tried again later, while records go on
     ├── FatalFault          stop and commit nothing (exit 1); a restart resumes at the committed offset
     ├── UsageError          a setting or an argument is wrong (exit 2)
@@ -44,8 +44,8 @@ class TransientFault(CellstreamError):
     """The open transaction was aborted or must be: drop the memory, restore, replay."""
 
 
-class StaleGeneration(TransientFault):
-    """The group has moved on to a generation that this member has not heard of yet; the transaction was aborted."""
+class CommitPostponed(TransientFault):
+    """The transaction was aborted and what is in memory still holds: the same work may be offered again."""
 
 
 class StoreUnavailable(TransientFault):

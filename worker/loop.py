@@ -15,7 +15,7 @@ import structlog
 
 from worker.dead_letters import BadRecordLimit
 from worker.engine import Engine
-from worker.errors import StaleGeneration, TransientFault
+from worker.errors import CommitPostponed, TransientFault
 from worker.kafka import Sink, Source
 from worker.observer import Observer
 from worker.records import Outcome, Position
@@ -101,7 +101,7 @@ class Worker:
             self._note(outcome)
             if self._commit_due():
                 self.commit()
-        except StaleGeneration as fault:
+        except CommitPostponed as fault:
             self._produce_again(fault)
         except TransientFault as fault:
             self.recover(fault)
@@ -207,8 +207,8 @@ class Worker:
             self.recover(TransientFault("the group took partitions away without asking"))
         self._release(partitions, lost=True)
 
-    def _produce_again(self, fault: StaleGeneration) -> None:
-        """Offer the same work to the next commit: the next poll tells the client of the group's new generation.
+    def _produce_again(self, fault: CommitPostponed) -> None:
+        """Offer the same work to the next commit; where the group moved on, the next poll tells the client.
 
         The rows in memory go with these very events, so nothing has to be replayed. Should partitions be lost
         instead, `on_lost` gives all of it up.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import KafkaProcess
 from tests.deployment import Reader, read_all, until
-from worker.errors import TransientFault
+from worker.errors import CommitPostponed, TransientFault
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.kafka.overdue import within
 from worker.kafka.transaction import TRANSACTION_CONF
@@ -73,6 +74,45 @@ def test_a_broker_that_was_away_for_longer_than_a_transaction_lives_costs_that_a
     finally:
         sink.close()
         source.close()
+
+
+@pytest.mark.timeout(240)
+def test_a_client_that_lost_every_broker_is_replaced_and_its_work_is_there_once(
+    kafka_process: KafkaProcess, caplog: pytest.LogCaptureFixture
+) -> None:
+    kafka = TestCluster("kafka", kafka_process.bootstrap_servers)
+    topics = kafka.topic("probabilities"), kafka.topic("dead-letters")
+    sink = TransactionalSink(kafka.conf, *topics, kafka.unique("transaction"), "worker-0")
+    source = Source(kafka.conf, kafka.topic("samples"), kafka.unique("group"))
+
+    def noticed() -> bool:
+        sink._listen()
+        return "brokers are down" in caplog.text
+
+    def lose_every_broker() -> None:
+        caplog.clear()
+        kafka_process.kill()
+        until(noticed, "the client to notice")
+        kafka_process.restart()
+
+    sink.start()
+    try:
+        sink.produce(outcome(b"before", 10))
+        sink.commit([], source)
+        lose_every_broker()  # between two transactions: nobody is told
+        sink.produce(outcome(b"between", 10))
+        sink.commit([], source)
+        sink.produce(outcome(b"within", 10))
+        lose_every_broker()
+        with pytest.raises(CommitPostponed):
+            sink.commit([], source)
+        sink.produce(outcome(b"within", 10))
+        sink.commit([], source)
+    finally:
+        sink.close()
+        source.close()
+    found = Counter(message.value() for message in read_all(kafka, topics[0]))
+    assert found == {b"before": 10, b"between": 10, b"within": 10}
 
 
 @pytest.mark.timeout(180)

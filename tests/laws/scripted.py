@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from worker.errors import StaleGeneration, TransientFault
+from worker.errors import CommitPostponed, TransientFault
 from worker.kafka import Listener, Survey
 from worker.records import Outcome, Position, RecordBatch
 
@@ -154,7 +154,7 @@ class ScriptedSink:
         fault = self.script.effect()
         if fault == "stale":
             self._open = []
-            raise StaleGeneration("as the script says")
+            raise CommitPostponed("as the script says")
         for outcome in self._open:
             self.cluster.outputs += zip(outcome.keys, outcome.values, strict=True)
             self.cluster.refused += [(letter.partition, letter.offset) for letter in outcome.dead_letters]

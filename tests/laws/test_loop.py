@@ -29,7 +29,7 @@ from tests.laws.scripted_worker import (
 from tests.laws.test_engine import described, engine_of, logs, published, run, state_of
 from worker.checkpoint import AnySnapshot, CheckpointRef
 from worker.dead_letters import BadRecordLimit
-from worker.errors import FatalFault, StaleGeneration, StateRefused, TransientFault
+from worker.errors import CommitPostponed, FatalFault, StateRefused, TransientFault
 from worker.kafka import Survey
 from worker.loop import Worker
 from worker.records import NO_TIMESTAMP, RecordBatch
@@ -75,7 +75,7 @@ def test_a_commit_between_two_generations_of_the_group_replays_nothing() -> None
         worker.startup()
         worker.run(Stop(cluster))
         assert cluster.outputs == expected, f"stale at effect {effect}"
-        assert not any(isinstance(fault, StaleGeneration) for fault in recovered)
+        assert not any(isinstance(fault, CommitPostponed) for fault in recovered)
 
 
 def test_shutdown_leaves_checkpoints_of_the_reference_state_at_the_committed_offset() -> None:

@@ -132,10 +132,14 @@ class Sink(ABC):
         if error is not None and len(self._undelivered) < 10:
             self._undelivered.append(f"{message.topic()}: {error.str()}")
 
-    def _raise_cause(self) -> None:
-        """Credentials that are wrong show up in the error callback only, and that is served by `poll`."""
+    def _listen(self) -> None:
+        """Have the client tell what it met: its callbacks are served by `poll` only."""
         with suppress(KafkaException):  # of a fatal producer, whose calls say the same
             self._producer.poll(0)
+
+    def _raise_cause(self) -> None:
+        """Credentials that are wrong show up in the error callback only."""
+        self._listen()
         if self._cause is not None:
             raise self._cause
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer, TopicPartition
 
-from worker.errors import FatalFault, StaleGeneration, TransientFault
+from worker.errors import CommitPostponed, FatalFault, TransientFault
 from worker.kafka.access import ACCESS_ERRORS, missing_right
 from worker.kafka.client import fatal
 from worker.kafka.overdue import within
@@ -56,6 +56,7 @@ class TransactionalSink(Sink):
     def start(self) -> None:
         """Register the transactional.id: fences a predecessor and settles its last transaction."""
         self._call("init_transactions", lambda: self._producer.init_transactions(CALL_TIMEOUT_S))
+        self._listen()  # to what the client met before it found a broker
         self._unanswered = False
 
     def produce(self, outcome: Outcome) -> None:
@@ -72,6 +73,7 @@ class TransactionalSink(Sink):
         if not positions and not self._begun:
             return
         self._begin()
+        self._postpone_if_lost()
         offsets = [TopicPartition(source.topic, p.partition, p.offset, p.note) for p in positions]
         self._call(
             "send_offsets_to_transaction",
@@ -107,6 +109,7 @@ class TransactionalSink(Sink):
 
     def _begin(self) -> None:
         if not self._begun:
+            self._listen()
             if self._unanswered:
                 self._replace()
             try:
@@ -115,6 +118,12 @@ class TransactionalSink(Sink):
                 raise self._reaction("begin_transaction", fault.args[0]) from None
             self._begun = True
             self._waited_s = 0.0
+
+    def _postpone_if_lost(self) -> None:
+        """Begin anew with another client where this one lost every broker; nothing was asked to be committed yet."""
+        if self._unanswered:
+            self._replace()
+            raise CommitPostponed("every broker was out of reach")
 
     def _call(self, what: str, request: Callable[[], Any]) -> None:
         """Make one call until its outcome is known, or the broker has ended the transaction that it belongs to.
@@ -167,7 +176,7 @@ class TransactionalSink(Sink):
                 return TransientFault(f"{what}: {error.str()}")
             self.abort()
             between = what == "send_offsets_to_transaction" and error.code() in BETWEEN_GENERATIONS
-            return (StaleGeneration if between else TransientFault)(f"{what}: {error.str()}")
+            return (CommitPostponed if between else TransientFault)(f"{what}: {error.str()}")
         if error.code() in (KafkaError._FATAL, *FENCED) or error.fatal():
             self._replace()
             return TransientFault(f"{what}: {error.str()}")
@@ -202,6 +211,17 @@ class TransactionalSink(Sink):
             "group": "READ on the consumer group",
             "transactional-id": f"WRITE on transactional-id {self._transactional_id}",
         }
+
+    def _on_error(self, error: KafkaError) -> None:
+        """A client that lost every broker is replaced as soon as that costs nothing.
+
+        A broker that comes back may tell of a cluster without itself. The client then takes it for gone, and waits for
+        what it remembers of it without end: "Handle is terminating", and `send_offsets_to_transaction` does not return
+        (librdkafka issue 5511).
+        """
+        super()._on_error(error)
+        if error.code() == KafkaError._ALL_BROKERS_DOWN:
+            self._unanswered = True
 
     def _new_producer(self, **own: Any) -> Producer:
         return super()._new_producer(**TRANSACTION_CONF, **{"transactional.id": self._transactional_id}, **own)
