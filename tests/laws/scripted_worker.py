@@ -35,7 +35,7 @@ sizes = st.lists(st.integers(0, 5), min_size=1, max_size=4).filter(any)
 class Stop(Event):
     """Set as soon as everything is answered, or after so many turns that it never will be."""
 
-    def __init__(self, cluster: Cluster, turns: int = 300) -> None:
+    def __init__(self, cluster: Cluster, turns: int = 3000) -> None:
         super().__init__()
         self.cluster, self.turns = cluster, turns
 
