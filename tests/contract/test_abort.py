@@ -14,7 +14,7 @@ from confluent_kafka import KafkaError, KafkaException, Producer
 from tests.brokers.fixtures import TestCluster
 from tests.brokers.kafka_process import KafkaProcess
 from tests.deployment import Reader, read_all, until
-from worker.errors import CommitPostponed, TransientFault
+from worker.errors import CommitPostponed, FatalFault, TransientFault
 from worker.kafka import FlushingSink, Sink, Source, TransactionalSink
 from worker.kafka.overdue import within
 from worker.kafka.transaction import TRANSACTION_CONF
@@ -144,6 +144,34 @@ def test_every_call_that_asks_the_broker_is_ended_when_it_never_returns(
         "commit_transaction",
         "abort_transaction",
     }
+
+
+def produce_for_a_while(sink: Sink) -> None:
+    """Until the client refuses, once it knows of a fence."""
+    for _ in range(1000):
+        sink.produce(outcome(b"late", 1))
+        time.sleep(0.02)
+
+
+@pytest.mark.timeout(180)
+def test_a_fenced_producer_takes_nobodys_place_wherever_it_learns_of_it(kafka: TestCluster) -> None:
+    topics = kafka.topic("probabilities"), kafka.topic("dead-letters")
+    name = kafka.unique("transaction")
+    first, second = (TransactionalSink(kafka.conf, *topics, name, "worker-0") for _ in range(2))
+    source = Source(kafka.conf, kafka.topic("samples"), kafka.unique("group"))
+    try:
+        first.start()
+        first.produce(outcome(b"first", 1))
+        second.start()
+        with pytest.raises(FatalFault, match="worker-0 fence each other"):
+            produce_for_a_while(first)
+        second.produce(outcome(b"second", 1))
+        second.commit([], source)
+    finally:
+        first.close()
+        second.close()
+        source.close()
+    assert [message.value() for message in read_all(kafka, topics[0])] == [b"second"]
 
 
 class Deaf:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Producer
@@ -30,6 +30,17 @@ PRODUCER_CONF: dict[str, Any] = {
     "partitioner": "murmur2_random",
     "delivery.report.only.error": True,
 }
+
+
+@contextmanager
+def serving_callbacks() -> Iterator[None]:
+    """A fatal error as itself: the client calls back while that is on its way, where no call of its own succeeds."""
+    try:
+        yield
+    except SystemError as fault:
+        if not isinstance(fault.__cause__, KafkaException):
+            raise
+        raise fault.__cause__ from None
 
 
 class Sink(ABC):
@@ -75,13 +86,14 @@ class Sink(ABC):
         self._produce_values(outcome)
         for letter in outcome.dead_letters:
             self._until_accepted(self._dead_letter_topic, letter.value, letter.key, headers=letter.headers)
-        self._producer.poll(0)
+        self._poll()
 
     def close(self) -> None:
         """End the client; what was not committed is aborted by the broker in time."""
         try:
             self._producer.purge()
-            self._producer.flush(1.0)
+            with serving_callbacks():
+                self._producer.flush(1.0)
         except KafkaException as fault:
             log.warning("closing the producer: %s", fault.args[0].str())  # a fenced one has nothing to close
 
@@ -111,7 +123,7 @@ class Sink(ABC):
                     raise FatalFault(
                         f"the output queue was full for {GIVE_UP_S:.0f} s: the broker takes nothing"
                     ) from None
-                self._producer.poll(0.05)
+                self._poll(0.05)
             else:
                 return
 
@@ -132,10 +144,14 @@ class Sink(ABC):
         if error is not None and len(self._undelivered) < 10:
             self._undelivered.append(f"{message.topic()}: {error.str()}")
 
+    def _poll(self, timeout_s: float = 0.0) -> None:
+        with serving_callbacks():
+            self._producer.poll(timeout_s)
+
     def _listen(self) -> None:
         """Have the client tell what it met: its callbacks are served by `poll` only."""
         with suppress(KafkaException):  # of a fatal producer, whose calls say the same
-            self._producer.poll(0)
+            self._poll()
 
     def _raise_cause(self) -> None:
         """Credentials that are wrong show up in the error callback only."""
@@ -171,7 +187,7 @@ class FlushingSink(Sink):
         """Flush, then commit the offsets through the consumer."""
         deadline = time.monotonic() + GIVE_UP_S
         try:
-            while self._producer.flush(CALL_TIMEOUT_S) and time.monotonic() < deadline:
+            while self._flush() and time.monotonic() < deadline:
                 self._raise_cause()
         except KafkaException as fault:
             raise fatal("flush", fault.args[0]) from None
@@ -187,5 +203,9 @@ class FlushingSink(Sink):
     def abort(self) -> None:
         """Let arrive what is on its way: it will be delivered again, and a purge would fail the next commit."""
         with suppress(KafkaException):  # of a fatal producer, whose next call says so
-            self._producer.flush(CALL_TIMEOUT_S)
+            self._flush()
         self._undelivered = []
+
+    def _flush(self) -> int:
+        with serving_callbacks():
+            return self._producer.flush(CALL_TIMEOUT_S)

@@ -157,8 +157,8 @@ class TransactionalSink(Sink):
             self._waited_s += min(time.monotonic() - begun, CALL_TIMEOUT_S)
 
     def _reason(self, error: KafkaError) -> KafkaError:
-        """Why a transaction has failed: `produce` itself says no more than that it is in the wrong state."""
-        if error.code() == KafkaError._STATE:
+        """Why a transaction or its producer has failed: `produce` itself says no more than that it has."""
+        if error.code() in (KafkaError._STATE, KafkaError._FATAL):
             try:
                 self._producer.begin_transaction()
             except KafkaException as fault:
